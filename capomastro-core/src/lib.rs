@@ -1,0 +1,20 @@
+//! Rebuild software only when its source changed.
+pub mod command;
+pub mod decide;
+pub mod detect;
+pub mod error;
+pub mod events;
+pub mod launch;
+pub mod link;
+pub mod lock;
+pub mod memory;
+pub mod model;
+pub mod probe;
+pub mod schedule;
+pub mod secret;
+pub mod store;
+pub mod time;
+pub mod track;
+
+pub use async_trait::async_trait;
+pub use error::{Error, ErrorKind, Result, Retry};

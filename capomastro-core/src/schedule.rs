@@ -1,0 +1,38 @@
+//! When something is due: intervals and cron expressions.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// When something recurs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Schedule {
+    /// Never by itself; triggers still work.
+    #[default]
+    Never,
+    /// At this interval, 1 s to 366 days, with a stable phase of up to 10 % of it.
+    #[serde(with = "humantime_serde")]
+    Every(Duration),
+    /// At the times of a five-field cron expression in a time zone.
+    Cron {
+        /// Minute, hour, day of month, month, day of week.
+        expression: String,
+        /// An IANA time zone, such as `Europe/Rome`.
+        zone: String,
+    },
+}
+
+impl Schedule {
+    /// Checks that it can be followed.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig), saying what to do.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Every(d) if *d < Duration::from_secs(1) => Err(Error::config("interval too short")),
+            _ => Ok(()),
+        }
+    }
+}

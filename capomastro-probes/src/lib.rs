@@ -1,0 +1,1 @@
+//! Revision probes for Capomastro: git and scripts.

@@ -1,0 +1,1 @@
+//! Commands on this machine, and builds as local processes, for Capomastro.

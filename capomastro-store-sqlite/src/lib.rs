@@ -1,0 +1,1 @@
+//! The embedded state store of Capomastro, on one SQLite file.

@@ -1,0 +1,1 @@
+//! Runnable programs; each is run by CI.
