@@ -36,3 +36,12 @@ impl Schedule {
         }
     }
 }
+
+/// The wait after so many failures in a row.
+pub fn backoff(failures: u32, base: Duration, permanent: bool) -> Duration {
+    let most = Duration::from_secs(3_600);
+    if permanent {
+        return most;
+    }
+    base.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX)).min(most)
+}

@@ -176,8 +176,10 @@ pub struct Build {
     /// The build that it repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<BuildId>,
-    /// How often this revision has been retried before.
+    /// How many retries of failed builds it makes; 0 for a build that is no retry.
     pub attempt: u32,
+    /// How many refusals in a row came before it.
+    pub refusals: u32,
     /// The launcher's name when it was decided.
     pub launcher: LauncherName,
     /// The launcher's configuration when it was decided.
