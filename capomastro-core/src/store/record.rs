@@ -228,9 +228,14 @@ impl ListKey {
         Self("deleted-dependencies".into())
     }
 
-    /// The orphans that nobody has judged.
-    pub fn orphans() -> Self {
-        Self("orphans".into())
+    /// The deleted projects whose records are still kept, by id.
+    pub fn deleted_projects() -> Self {
+        Self("deleted-projects".into())
+    }
+
+    /// The orphans of a build, by what the launcher calls them.
+    pub fn orphans_of(build: BuildId) -> Self {
+        Self(format!("orphans/{build}"))
     }
 
     /// The list as text.
@@ -311,10 +316,9 @@ impl Record {
                 }
                 lists
             }
-            Self::Orphan(r) if r.verdict.is_none() => {
-                vec![(ListKey::orphans(), format!("{}/{}", r.build, r.external))]
-            }
-            Self::Project(_) | Self::State(_) | Self::Orphan(_) | Self::Limit(_) | Self::Due(_) => vec![],
+            Self::Project(r) => vec![(ListKey::deleted_projects(), r.id.to_string())],
+            Self::Orphan(r) => vec![(ListKey::orphans_of(r.build), r.external.to_string())],
+            Self::State(_) | Self::Limit(_) | Self::Due(_) => vec![],
         }
     }
 }
