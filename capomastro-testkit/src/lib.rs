@@ -1,1 +1,2 @@
 //! Fakes for testing what embeds or extends Capomastro.
+pub mod fakes;
