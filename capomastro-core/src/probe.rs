@@ -71,6 +71,9 @@ pub enum Probed {
     SameAsSeen,
     /// The source is reachable and does not have what is looked for.
     NotFound,
+    /// The source is well and there is nothing to observe yet, as when a true/false script that never said "changed"
+    /// says "not changed". A good answer that leaves everything as it is; an error where something was seen before.
+    Nothing,
 }
 
 impl Probed {
