@@ -301,9 +301,11 @@ mod tests {
     async fn a_lease_that_the_store_has_passed_is_granted_anew() {
         let b = Bench::new();
         let mut ask = b.ask(0);
-        assert_eq!(b.granted(&ask).await.fence, 1);
+        let passed = b.granted(&ask).await;
+        assert_eq!(passed.fence, 1);
         ask.highest_fence = 7;
         assert_eq!(b.granted(&ask).await.fence, 8);
+        assert_eq!(b.lock.renew(&[passed]).await.remove(0).unwrap_err().kind(), ErrorKind::LeaseLost);
     }
 
     #[tokio::test]

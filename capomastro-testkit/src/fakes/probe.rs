@@ -51,6 +51,7 @@ struct Scripted {
     relations: Vec<(Revision, Revision, Relation)>,
     failures: VecDeque<ErrorKind>,
     broken: Option<ErrorKind>,
+    says_nothing: bool,
     hanging: bool,
     says_same: bool,
     asked: usize,
@@ -158,6 +159,11 @@ impl ScriptedProbe {
         self.script(name, |s| s.hanging = false);
     }
 
+    /// While `true`, and as long as nothing was ever seen, there is nothing to observe yet ([`Probed::Nothing`]).
+    pub fn nothing_yet(&self, name: &str, nothing: bool) {
+        self.script(name, |s| s.says_nothing = nothing);
+    }
+
     /// Whether a probe that finds the source at the revision that was last seen says just that
     /// ([`Probed::SameAsSeen`], like an HTTP 304) or observes it again, which is the default.
     pub fn same_as_seen(&self, name: &str, says_same: bool) {
@@ -204,6 +210,9 @@ impl Scripted {
     fn answer(&mut self, ask: &Ask) -> Result<Probed> {
         if let Some(kind) = self.failures.pop_front().or(self.broken) {
             return Err(Error::new(kind, "the test says that this probe fails"));
+        }
+        if self.says_nothing && ask.seen.is_none() {
+            return Ok(Probed::Nothing);
         }
         let Some(mut observation) = self.at.clone() else { return Ok(Probed::NotFound) };
         if self.says_same && ask.seen.as_ref() == Some(&observation.revision) {
@@ -384,6 +393,16 @@ mod tests {
         assert_eq!(look(&probe, &ask).unwrap(), Probed::SameAsSeen);
         probe.set("a", "r2");
         assert_eq!(look(&probe, &ask).unwrap(), Probed::revision("r2").unwrap());
+    }
+
+    #[test]
+    fn there_may_be_nothing_to_observe_yet() {
+        let (probe, mut ask) = (ScriptedProbe::new(), ask(ScriptedProbe::source("a")));
+        probe.set("a", "r1");
+        probe.nothing_yet("a", true);
+        assert_eq!(look(&probe, &ask).unwrap(), Probed::Nothing);
+        ask.seen = Some("r0".parse().unwrap());
+        assert_eq!(look(&probe, &ask).unwrap(), Probed::revision("r1").unwrap());
     }
 
     #[test]
