@@ -5,8 +5,10 @@
 
 mod end;
 mod evaluate;
+mod people;
 
 pub use end::{EndOfBuild, end_build};
+pub use people::{delete_dependency, edit_source};
 pub use evaluate::{Decided, Evaluation, Occasion, PinnedTrigger, ReceiptChange, Start, evaluate};
 
 use crate::{
