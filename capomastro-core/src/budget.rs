@@ -17,11 +17,17 @@ pub enum Grant {
 }
 impl Bucket {
     /// New.
-    pub fn new(_: Budget, _: Monotonic) -> Self { Self }
+    pub fn new(_: Budget, _: Monotonic) -> Self {
+        Self
+    }
     /// Take.
-    pub fn take(&mut self, _: Monotonic) -> Grant { Grant::Granted }
+    pub fn take(&mut self, _: Monotonic) -> Grant {
+        Grant::Granted
+    }
     /// Back.
     pub fn give_back(&mut self) {}
     /// Idle.
-    pub fn is_idle(&self, _: Monotonic) -> bool { true }
+    pub fn is_idle(&self, _: Monotonic) -> bool {
+        true
+    }
 }

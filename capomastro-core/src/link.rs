@@ -6,8 +6,9 @@
 use crate::{
     events::{Event, EventKind},
     model::{
-        Artifact, Build, BuildId, BuildKey, CurrentBuild, DependencyId, Member, MissingReason, Phase, Project,
-        ProjectBuild, ProjectBuildId, ProjectOutcome, ReceiptId, Requester, Revision, Seal, Slot, SlotKind,
+        Artifact, Build, BuildId, BuildKey, CurrentBuild, DependencyId, Member, MissingReason, Phase,
+        Project, ProjectBuild, ProjectBuildId, ProjectOutcome, ReceiptId, Requester, Revision, Seal, Slot,
+        SlotKind,
     },
     time::Timestamp,
 };
@@ -180,9 +181,9 @@ impl View {
     /// A build ended good: pins that were named for it move to it.
     pub fn move_pins(&mut self, dependency: DependencyId, build: BuildId) {
         let fresh = SlotKind::Fresh { build };
-        let named = self
-            .open()
-            .any(|b| b.moves_pins.contains(&dependency) && b.slots.get(&dependency).is_some_and(|s| s.kind == fresh));
+        let named = self.open().any(|b| {
+            b.moves_pins.contains(&dependency) && b.slots.get(&dependency).is_some_and(|s| s.kind == fresh)
+        });
         if named {
             self.pin(dependency, Some(build));
         }
@@ -239,9 +240,10 @@ impl View {
             return;
         }
         let builds: BTreeSet<BuildId> = standing.values().copied().collect();
-        let awaited = self.open().flat_map(|b| b.slots.values()).any(
-            |s| matches!(s.kind, SlotKind::Fresh { build } if builds.contains(&build)),
-        );
+        let awaited = self
+            .open()
+            .flat_map(|b| b.slots.values())
+            .any(|s| matches!(s.kind, SlotKind::Fresh { build } if builds.contains(&build)));
         if awaited {
             return;
         }

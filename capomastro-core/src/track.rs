@@ -7,7 +7,8 @@ use crate::{
     events::EventKind,
     launch::{Ended, Found, Launched, Outcome, Promise, Report, Seen},
     model::{
-        Artifact, Build, Note, Phase, Policy, Revision, Stop, StopReason, StoredRefusal, Timeouts, WhenBlind, cut,
+        Artifact, Build, Note, Phase, Policy, Revision, Stop, StopReason, StoredRefusal, Timeouts, WhenBlind,
+        cut,
     },
     schedule::{backoff, drive_cadence},
     time::{Timestamp, later, until},
@@ -185,7 +186,8 @@ fn unsent(build: &Build, error: &Error, note: &Note) -> Step {
 }
 
 fn wait_and_find(build: Build, promise: Promise, policy: &Policy, note: &Note, now: Timestamp) -> Step {
-    let note = Note { waits_for: Some("the build system to say whether it has the build".into()), ..note.clone() };
+    let note =
+        Note { waits_for: Some("the build system to say whether it has the build".into()), ..note.clone() };
     match launching(&build, promise, policy, now) {
         Next::End(ending) => Step::End(ending),
         Next::Wait(after) => Step::Advance { build: Box::new(build), after, note, events: Vec::new() },
@@ -244,7 +246,13 @@ fn unreachable_again(error: &Error, note: &Note) -> Step {
 }
 
 /// What a look at a submitted build means. Whatever is reported of the end wins over a stop that was asked for.
-pub fn reported(build: &Build, answer: &Result<Report>, policy: &Policy, note: &Note, now: Timestamp) -> Step {
+pub fn reported(
+    build: &Build,
+    answer: &Result<Report>,
+    policy: &Policy,
+    note: &Note,
+    now: Timestamp,
+) -> Step {
     if build.phase.is_terminal() {
         return Step::Again { after: Duration::ZERO, note: note.clone() };
     }
@@ -273,7 +281,11 @@ pub fn reported(build: &Build, answer: &Result<Report>, policy: &Policy, note: &
             note.unknown_since = Some(since);
             note.waits_for = Some("the build system to know the build again".into());
             if until(since, now) > policy.timeouts.lost_after {
-                let ending = if build.stop.is_some() { stopped(build) } else { Ending::of(EndOfBuild::of(Phase::Lost)) };
+                let ending = if build.stop.is_some() {
+                    stopped(build)
+                } else {
+                    Ending::of(EndOfBuild::of(Phase::Lost))
+                };
                 return Step::End(ending.because("the build system does not know the build any more"));
             }
         }
@@ -352,7 +364,8 @@ fn ending(build: &Build, ended: &Ended) -> Ending {
     let (artifacts, dropped) = acceptable(&ended.artifacts);
     ending.artifacts = artifacts;
     ending.built.clone_from(&ended.built);
-    let remark = (dropped > 0).then(|| format!("{dropped} artifacts were not kept: too many, or names that lead outside"));
+    let remark = (dropped > 0)
+        .then(|| format!("{dropped} artifacts were not kept: too many, or names that lead outside"));
     let parts: Vec<String> = ended.message.iter().cloned().chain(remark).collect();
     if !parts.is_empty() {
         ending = ending.because(parts.join("; "));

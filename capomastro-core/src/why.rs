@@ -1,9 +1,7 @@
 //! Why is a dependency not building? One typed reason. Pure.
 
 use crate::{
-    model::{
-        Build, BuildId, DependencyState, Health, Note, Paused, Phase, Policy, RetryReason, Revision,
-    },
+    model::{Build, BuildId, DependencyState, Health, Note, Paused, Phase, Policy, RetryReason, Revision},
     time::{Timestamp, later},
 };
 

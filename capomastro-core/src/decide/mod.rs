@@ -8,8 +8,8 @@ mod evaluate;
 mod people;
 
 pub use end::{EndOfBuild, end_build};
-pub use people::{delete_dependency, edit_source};
 pub use evaluate::{Decided, Evaluation, Occasion, PinnedTrigger, ReceiptChange, Start, evaluate};
+pub use people::{delete_dependency, edit_source};
 
 use crate::{
     model::{BuildId, DependencyState, First, OnHeld, Parameters, Policy, RelationTo, Revision},

@@ -7,7 +7,8 @@ use crate::{
     events::{Event, EventKind},
     lock::{Acquired, Lease, LockAsk},
     model::{
-        Build, BuildId, Dependency, DependencyState, LaunchKey, Phase, Receipt, ReceiptState, Revision, Trigger,
+        Build, BuildId, Dependency, DependencyState, LaunchKey, Phase, Receipt, ReceiptState, Revision,
+        Trigger,
     },
     store::{Committed, Draft, DueChange, Key, Lane, ListKey, Query, Record, Task},
     time::{Monotonic, Timestamp},
@@ -18,7 +19,6 @@ use std::time::Duration;
 pub(super) struct Applying<'a> {
     pub(super) inner: &'a Inner,
     pub(super) dependency: Dependency,
-    pub(super) before: DependencyState,
     pub(super) now: Timestamp,
     /// When the claim under which a launch may follow was asked for.
     pub(super) asked: Monotonic,
@@ -32,16 +32,10 @@ pub(super) struct Applying<'a> {
 }
 
 impl<'a> Applying<'a> {
-    pub(super) const fn new(
-        inner: &'a Inner,
-        dependency: Dependency,
-        before: DependencyState,
-        now: Timestamp,
-    ) -> Self {
+    pub(super) const fn new(inner: &'a Inner, dependency: Dependency, now: Timestamp) -> Self {
         Self {
             inner,
             dependency,
-            before,
             now,
             asked: Monotonic(Duration::ZERO),
             lease: None,
@@ -63,17 +57,16 @@ impl<'a> Applying<'a> {
             return Ok(Vec::new());
         }
         let waiting = state.waiting.iter().filter(|r| !r.forced).filter_map(|r| r.revision.clone());
-        let mut revisions: Vec<Revision> = state.observed_revision().cloned().into_iter().chain(waiting).collect();
+        let mut revisions: Vec<Revision> =
+            state.observed_revision().cloned().into_iter().chain(waiting).collect();
         revisions.dedup();
         let mut known: Vec<_> = self.just_good.clone().into_iter().collect();
         for revision in revisions {
             if known.iter().any(|(r, _)| *r == revision) {
                 continue;
             }
-            let query = Query::List {
-                list: ListKey::good_builds(state.id, state.epoch, &revision),
-                backwards: true,
-            };
+            let query =
+                Query::List { list: ListKey::good_builds(state.id, state.epoch, &revision), backwards: true };
             if let Some(Record::Build(build)) = draft.find(&query, 1).await?.into_iter().next() {
                 known.push((revision, build.id));
             }
@@ -113,10 +106,7 @@ impl<'a> Applying<'a> {
         for event in evaluation.events {
             draft.event(Event::of_dependency(id, event));
         }
-        let mut build = match evaluation.start {
-            Some(start) => Some(self.new_build(&mut state, start)),
-            None => None,
-        };
+        let mut build = evaluation.start.map(|start| self.new_build(&mut state, start));
         for change in &evaluation.receipts {
             self.receipt(draft, change).await?;
         }
@@ -239,12 +229,7 @@ fn begun(build: Build, committed: &Committed, asked: Monotonic) -> Option<Begun>
 }
 
 /// Moves a receipt on. One that is settled stays, except that a build that was refused turns it into a refusal.
-pub(super) fn settle(
-    receipt: &mut Receipt,
-    revision: Option<Revision>,
-    state: ReceiptState,
-    now: Timestamp,
-) {
+pub(super) fn settle(receipt: &mut Receipt, revision: Option<Revision>, state: ReceiptState, now: Timestamp) {
     receipt.revision = revision.or(receipt.revision.take());
     receipt.state = state;
     receipt.settled_at = receipt.is_settled().then_some(now);

@@ -1,7 +1,7 @@
 //! What one remote host and one probe may be asked for, in this process.
 
 use crate::{
-    budget::{Budget, Bucket, Grant},
+    budget::{Bucket, Budget, Grant},
     model::{ProbeKey, ProbeName},
     time::Monotonic,
 };

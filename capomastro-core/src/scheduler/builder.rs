@@ -288,8 +288,10 @@ impl SchedulerBuilder {
         config.launcher_limits = named(self.launcher_limits)?;
         for name in config.launcher_limits.keys().chain(outputs.keys()) {
             if !launchers.contains_key(name) {
-                return Err(Error::config("a limit or output is given for a launcher that is not registered")
-                    .with_context("launcher", name));
+                return Err(Error::config(
+                    "a limit or output is given for a launcher that is not registered",
+                )
+                .with_context("launcher", name));
             }
         }
         let unsafe_until = config.drive_lease + config.request_timeout;

@@ -6,6 +6,7 @@ use crate::{
     error::ErrorKind,
     events::{Event, EventKind},
     launch::{BuildLauncher, Found, Report},
+    lock::Lease,
     model::{Build, BuildId, ExternalRef, LaunchKey, LauncherName, OrphanVerdict},
     store::{Claim, DueChange, Key, ListKey, Query, Record, Task},
     time::{Monotonic, Timestamp},
@@ -67,7 +68,11 @@ impl Inner {
     }
 
     /// Cuts a request to the build system off at its time-out.
-    async fn in_time<T>(&self, request: impl Future<Output = T> + Send, otherwise: impl FnOnce(Error) -> T) -> T {
+    async fn in_time<T>(
+        &self,
+        request: impl Future<Output = T> + Send,
+        otherwise: impl FnOnce(Error) -> T,
+    ) -> T {
         match select(pin!(request), pin!(self.clock.sleep(self.config.request_timeout))).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => {
@@ -85,6 +90,7 @@ impl Inner {
         now: Timestamp,
     ) -> Result<()> {
         let DriveItem { claim, build } = item;
+        let claim = self.renew_lease(claim, &build).await;
         let dependency = self.dependency_of(&build).await?;
         match track::next(&build, launcher.promise(), &dependency.policy, now) {
             Next::Admit | Next::Send => self.admit_and_send(build.id, &claim, &dependency).await,
@@ -140,7 +146,9 @@ impl Inner {
         if reports.len() != items.len() {
             reports = items
                 .iter()
-                .map(|_| Err(Error::internal("the launcher gave another number of reports than there were builds")))
+                .map(|_| {
+                    Err(Error::internal("the launcher gave another number of reports than there were builds"))
+                })
                 .collect();
         }
         let mut settling: FuturesUnordered<_> = items
@@ -203,8 +211,16 @@ impl Inner {
     async fn renew_lease(&self, mut claim: Claim, build: &Build) -> Claim {
         const LOST: &str = "the lease of the lock, which is lost";
         let Some(lease) = build.lease.as_ref().filter(|l| l.expires_in.is_some()) else { return claim };
-        let renewed = self.lock.renew(std::slice::from_ref(lease)).await.into_iter().next();
-        let Some(Err(error)) = renewed else { return claim };
+        let error = match self.lock.renew(std::slice::from_ref(lease)).await.into_iter().next() {
+            Some(Ok(renewed)) if renewed.token != lease.token => {
+                match self.keep_lease(build.id, renewed).await {
+                    Ok(()) => return claim,
+                    Err(error) => error,
+                }
+            }
+            Some(Err(error)) => error,
+            _ => return claim,
+        };
         tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease could not be renewed");
         if error.kind() == ErrorKind::LeaseLost && claim.note.waits_for.as_deref() != Some(LOST) {
             let mut draft = self.draft();
@@ -215,6 +231,21 @@ impl Inner {
             claim.note.waits_for = Some(LOST.into());
         }
         claim
+    }
+
+    /// A renewed lease says other facts than before.
+    async fn keep_lease(&self, id: BuildId, lease: Lease) -> Result<()> {
+        let mut attempts = Attempts::default();
+        loop {
+            let mut draft = self.draft();
+            let Some(mut build) = draft.build(id).await? else { return Ok(()) };
+            build.lease = Some(lease.clone());
+            draft.put(Record::Build(build));
+            match self.commit(draft).await {
+                Ok(_) => return Ok(()),
+                Err(e) => attempts.again(e)?,
+            }
+        }
     }
 
     /// External builds that turned up late: each is the build's own, or the build system is asked to stop it.

@@ -1,6 +1,11 @@
 //! The end of a build, in one commit: result, lock, retry, links, receipts, limits, and the evaluation of the release.
 
-use super::{Inner, apply::{Applying, settle}, commit::Attempts, launching::Begun};
+use super::{
+    Inner,
+    apply::{Applying, settle},
+    commit::Attempts,
+    launching::Begun,
+};
 use crate::{
     Error, Result,
     decide::{Occasion, end_build},
@@ -71,7 +76,8 @@ impl Inner {
         let (Some(dependency), Some(mut state)) =
             (draft.dependency(build.dependency).await?, draft.state(build.dependency).await?)
         else {
-            return Err(Error::new(ErrorKind::Corrupt, "a build's dependency is not stored").with_context("build", id));
+            return Err(Error::new(ErrorKind::Corrupt, "a build's dependency is not stored")
+                .with_context("build", id));
         };
         let now = draft.now()?;
         let before = state.clone();
@@ -111,7 +117,7 @@ impl Inner {
         tracing::info!(build.id = %id, dependency = %dependency.name, phase = %build.phase, good = build.good, "build ended");
         draft.put(Record::Build(build.clone()));
         self.link_end(&mut draft, &before, &state, &build, now).await?;
-        let mut applying = Applying::new(self, dependency, before, now);
+        let mut applying = Applying::new(self, dependency, now);
         applying.asked = asked;
         if build.good && build.epoch == state.epoch && build.parameters.is_empty() {
             applying.just_good = Some((build.stands_for().clone(), build.id));

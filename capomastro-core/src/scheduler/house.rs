@@ -72,7 +72,7 @@ impl Inner {
             return Ok(None);
         };
         let now = draft.now()?;
-        let mut applying = Applying::new(self, dependency, state.clone(), now);
+        let mut applying = Applying::new(self, dependency, now);
         applying.asked = asked;
         let evaluation = applying.evaluate(&mut draft, state, &Occasion::Released).await?;
         applying.apply(&mut draft, evaluation).await?;
@@ -86,7 +86,9 @@ impl Inner {
         draft.due(DueChange::Done { task: claim.task });
         if let Some(lease) = draft.ended_build(id).await?.and_then(|b| b.lease) {
             match self.lock.release(&lease).await {
-                Err(e) if e.kind() != ErrorKind::LeaseLost => return Err(e.with_operation("release the lock")),
+                Err(e) if e.kind() != ErrorKind::LeaseLost => {
+                    return Err(e.with_operation("release the lock"));
+                }
                 _ => {}
             }
         }

@@ -58,9 +58,9 @@ impl Journal for MemoJournal<'_> {
 impl Inner {
     /// The launcher of a build, if it is registered here.
     pub(super) fn launcher(&self, name: &LauncherName) -> Result<&Arc<dyn BuildLauncher>> {
-        self.launchers
-            .get(name)
-            .ok_or_else(|| Error::config("no launcher of this name is registered here").with_context("launcher", name))
+        self.launchers.get(name).ok_or_else(|| {
+            Error::config("no launcher of this name is registered here").with_context("launcher", name)
+        })
     }
 
     /// The dependency of a build, whose policy and name count now.
@@ -124,7 +124,8 @@ impl Inner {
                 LimitScope::Launcher(name) => format!("the limit of running builds of {name}"),
             });
             let note = Note { waits_for, stalls: 0, ..claim.note.clone() };
-            draft.due(DueChange::Set { task: claim.task, lane, after: LIMIT_WAIT, note: Some(note) });
+            let after = within_lease(LIMIT_WAIT, Some(&build));
+            draft.due(DueChange::Set { task: claim.task, lane, after, note: Some(note) });
             self.commit(draft).await?;
             return Ok(None);
         }
@@ -260,7 +261,10 @@ impl Inner {
         step: Step,
     ) -> Result<bool> {
         match step {
-            Step::Again { after, note } => self.give_back(claim.clone(), after, note),
+            Step::Again { after, note } => {
+                let build = draft.build(id).await?;
+                self.give_back(claim.clone(), within_lease(after, build.as_ref()), note);
+            }
             Step::Send => return Ok(true),
             Step::Advance { build, after, note, events } => {
                 if build.stop.is_some()
@@ -277,7 +281,7 @@ impl Inner {
                 draft.due(DueChange::Set {
                     task: claim.task,
                     lane: Lane::Launcher(build.launcher.clone()),
-                    after,
+                    after: within_lease(after, Some(&build)),
                     note: Some(note),
                 });
                 draft.put(Record::Build(*build));
@@ -290,5 +294,13 @@ impl Inner {
             }
         }
         Ok(false)
+    }
+}
+
+/// A lease of a lock that is kept elsewhere is renewed with each drive, three times in its life.
+fn within_lease(after: Duration, build: Option<&Build>) -> Duration {
+    match build.and_then(|b| b.lease.as_ref()).and_then(|l| l.expires_in) {
+        Some(expires) => after.min(expires / 3),
+        None => after,
     }
 }

@@ -48,7 +48,8 @@ pub(super) enum Admission {
 
 impl Inner {
     fn limits_of(&self, launcher: &LauncherName) -> Vec<(LimitScope, u32)> {
-        let own = self.config.launcher_limits.get(launcher).map(|l| (LimitScope::Launcher(launcher.clone()), *l));
+        let own =
+            self.config.launcher_limits.get(launcher).map(|l| (LimitScope::Launcher(launcher.clone()), *l));
         own.into_iter().chain(self.config.overall_limit.map(|l| (LimitScope::Overall, l))).collect()
     }
 
@@ -68,7 +69,8 @@ impl Inner {
             };
             states.push((state, limit));
         }
-        let refused = states.iter_mut().position(|(state, limit)| !admit(state, *limit, build.id, build.manual));
+        let refused =
+            states.iter_mut().position(|(state, limit)| !admit(state, *limit, build.id, build.manual));
         if let Some(refused) = refused {
             // It counts nowhere until it counts everywhere.
             for (state, _) in states.iter_mut().take(refused) {

@@ -8,8 +8,8 @@ use crate::{
     error::ErrorKind,
     events::Event,
     model::{
-        BuildId, Cause, Dependency, DependencyState, Health, Note, ProbeFailure, ProbeKey, ProbeName, ReceiptId,
-        StoredTrigger, Trigger,
+        BuildId, Cause, Dependency, DependencyState, Health, Note, ProbeFailure, ProbeKey, ProbeName,
+        ReceiptId, StoredTrigger, Trigger,
     },
     probe::Ask,
     schedule::{Schedule, backoff, next_due},
@@ -127,7 +127,8 @@ impl Inner {
             }
         };
         let took = self.clock.monotonic().0.saturating_sub(began.0);
-        metrics::histogram!("capomastro_probe_seconds", "probe" => name.to_string()).record(took.as_secs_f64());
+        metrics::histogram!("capomastro_probe_seconds", "probe" => name.to_string())
+            .record(took.as_secs_f64());
         metrics::counter!("capomastro_probes_total", "probe" => name.to_string()).increment(1);
         if answers.len() != items.len() {
             let error = Error::internal("the probe gave another number of answers than there were asks")
@@ -186,9 +187,8 @@ impl Inner {
             satisfies: item.state.stored.iter().map(|s| s.receipt).collect(),
         };
         let mut attempts = Attempts::default();
-        let mut fresh = Some(item);
         loop {
-            match self.try_settle(&claim, &look, &answer, fresh.take()).await {
+            match self.try_settle(&claim, &look, &answer).await {
                 Ok(Some(begun)) => return self.launch_begun(begun).await,
                 Ok(None) => return,
                 Err(error) => {
@@ -205,7 +205,6 @@ impl Inner {
         claim: &Claim,
         look: &Look,
         answer: &Answer,
-        _fresh: Option<LookItem>,
     ) -> Result<Option<super::launching::Begun>> {
         let Task::Look(id) = claim.task else { return Ok(None) };
         let mut draft = self.draft();
@@ -237,7 +236,7 @@ impl Inner {
             Detection::NotFound { twice } => Some(Occasion::NotFound { satisfies, twice }),
             Detection::Failed | Detection::Nothing | Detection::Stale => None,
         };
-        let mut applying = Applying::new(self, dependency, before.clone(), now);
+        let mut applying = Applying::new(self, dependency, now);
         applying.asked = self.clock.monotonic();
         let mut decided: Vec<Decided> = Vec::new();
         let (mut look_within, mut written) = (None, false);
@@ -363,7 +362,10 @@ fn failed(error: &Error) -> Answer {
 const fn is_permanent(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::PermissionDenied | ErrorKind::InvalidConfig | ErrorKind::InvalidInput | ErrorKind::Unsupported
+        ErrorKind::PermissionDenied
+            | ErrorKind::InvalidConfig
+            | ErrorKind::InvalidInput
+            | ErrorKind::Unsupported
     )
 }
 

@@ -137,7 +137,12 @@ impl Inner {
     }
 
     /// A build stands nowhere any more; project builds requested later do not refer to it.
-    pub(super) async fn stands_no_more(&self, draft: &mut Draft<'_>, id: BuildId, now: Timestamp) -> Result<()> {
+    pub(super) async fn stands_no_more(
+        &self,
+        draft: &mut Draft<'_>,
+        id: BuildId,
+        now: Timestamp,
+    ) -> Result<()> {
         if let Some(mut build) = draft.build(id).await? {
             build.stood_until = Some(now);
             draft.put(Record::Build(build));

@@ -1,13 +1,7 @@
 //! Ticking until told to stop, without letting one slow task hold up the rest.
 
 use super::{Inner, Scheduler};
-use crate::{
-    Result,
-    error::ErrorKind,
-    schedule::backoff,
-    store::Lane,
-    time::until,
-};
+use crate::{Result, error::ErrorKind, schedule::backoff, store::Lane, time::until};
 use futures_util::{
     StreamExt,
     future::{Either, FusedFuture, select},
@@ -48,7 +42,12 @@ impl Scheduler {
                     }
                     wait
                 }
-                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat | ErrorKind::ReadOnly) => {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::Corrupt | ErrorKind::NewerFormat | ErrorKind::ReadOnly
+                    ) =>
+                {
                     return Err(e.with_operation("run"));
                 }
                 Err(e) => {
@@ -79,7 +78,9 @@ impl Scheduler {
         }
         let rest = pin!(async { while running.next().await.is_some() {} });
         if let Either::Right(_) = select(rest, pin!(inner.clock.sleep(inner.config.grace))).await {
-            tracing::warn!("some work was left unfinished at the stop; it is gone on with when its claims end");
+            tracing::warn!(
+                "some work was left unfinished at the stop; it is gone on with when its claims end"
+            );
         }
         inner.flush().await;
         tracing::info!(holder = %inner.holder, "scheduler stopped");

@@ -131,7 +131,9 @@ impl Inner {
 
     /// A build that stands nowhere, and did not stand when any kept project build was requested or sealed.
     async fn is_deletable(&self, draft: &mut Draft<'_>, build: &Build) -> Result<bool> {
-        let Some(build) = draft.build(build.id).await?.filter(|b| b.phase.is_terminal()) else { return Ok(false) };
+        let Some(build) = draft.build(build.id).await?.filter(|b| b.phase.is_terminal()) else {
+            return Ok(false);
+        };
         let (dependency, state) =
             (draft.dependency(build.dependency).await?, draft.state(build.dependency).await?);
         let deleted_at = dependency.and_then(|d| d.deleted_at);
@@ -196,7 +198,12 @@ impl Inner {
     /// Makes trimming due if a dependency has more builds than it may keep.
     pub(super) fn trim_if_many(&self, draft: &mut Draft<'_>, id: DependencyId, builds: u64) {
         if builds > u64::from(self.config.retention.builds) {
-            draft.due(DueChange::Set { task: Task::Trim(id), lane: Lane::House, after: Duration::ZERO, note: None });
+            draft.due(DueChange::Set {
+                task: Task::Trim(id),
+                lane: Lane::House,
+                after: Duration::ZERO,
+                note: None,
+            });
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     model::{LauncherName, Note, ProbeKey, ProbeName},
     schedule::backoff,
     store::{Claim, ClaimAsk, Claimed, DueChange, Key, Lane, LaneAsk, PutBack, Record, Task},
-    time::{Monotonic, Timestamp},
+    time::Monotonic,
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
@@ -86,7 +86,8 @@ impl Scheduler {
 impl Inner {
     /// What to ask the store for, given what is being worked on.
     pub(super) fn ask(&self, busy: &BTreeMap<Lane, usize>) -> ClaimAsk {
-        let free = |lane: &Lane| self.config.at_once.saturating_sub(busy.get(lane).copied().unwrap_or_default());
+        let free =
+            |lane: &Lane| self.config.at_once.saturating_sub(busy.get(lane).copied().unwrap_or_default());
         let probes = self.probes.keys().map(|n| (Lane::Probe(n.clone()), self.config.look_lease));
         let launchers = self.launchers.keys().map(|n| (Lane::Launcher(n.clone()), self.config.drive_lease));
         let lanes = std::iter::once((Lane::House, self.config.drive_lease))
@@ -145,7 +146,9 @@ impl Inner {
                 _ => jobs.push(Job::House(HouseJob { claim })),
             }
         }
-        jobs.extend(looks.into_iter().map(|((name, key), items)| Job::Look(LookJob::new(name, key, items, asked))));
+        jobs.extend(
+            looks.into_iter().map(|((name, key), items)| Job::Look(LookJob::new(name, key, items, asked))),
+        );
         jobs.extend(drives.into_iter().map(|(name, items)| Job::Drive(DriveJob { name, items, asked, now })));
         Ok(jobs)
     }
@@ -208,9 +211,4 @@ fn keys_of(task: Task) -> Vec<Key> {
         Task::Drive(id) => vec![Key::Build(id)],
         _ => Vec::new(),
     }
-}
-
-/// A time for messages.
-pub(super) fn shown(at: Timestamp) -> String {
-    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }

@@ -119,6 +119,10 @@ impl fmt::Display for Key {
 }
 
 /// A stored record.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would stand in every pattern, and records are moved rarely"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {

@@ -97,10 +97,14 @@ impl TriggerRequest {
             Trigger::Push
                 if self.revision.is_some() || !self.parameters.is_empty() || self.on_held.is_some() =>
             {
-                Err(Error::invalid("a push only asks for a look: give revision, parameters and lock policy to a manual trigger"))
+                Err(Error::invalid(
+                    "a push only asks for a look: give revision, parameters and lock policy to a manual trigger",
+                ))
             }
             Trigger::Push | Trigger::Manual => check_parameters(&self.parameters),
-            _ => Err(Error::invalid("only push and manual triggers can be given: schedules and retries are made by Capomastro")),
+            _ => Err(Error::invalid(
+                "only push and manual triggers can be given: schedules and retries are made by Capomastro",
+            )),
         }
     }
 }
@@ -213,7 +217,8 @@ impl Scheduler {
     /// [`NotFound`](ErrorKind::NotFound) if there is no such receipt, or none any more.
     pub async fn receipt(&self, id: ReceiptId) -> Result<Receipt> {
         self.inner.draft().receipt(id).await?.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "there is no such receipt, or none any more").with_context("receipt", id)
+            Error::new(ErrorKind::NotFound, "there is no such receipt, or none any more")
+                .with_context("receipt", id)
         })
     }
 
@@ -284,7 +289,7 @@ impl Inner {
             build_key: request.build_key.clone(),
             on_held: request.on_held,
         });
-        let mut applying = Applying::new(self, dependency, state.clone(), now);
+        let mut applying = Applying::new(self, dependency, now);
         applying.may_launch = false;
         let evaluation = applying.evaluate(&mut draft, state, &occasion).await?;
         let outcome = evaluation.receipts.iter().rev().find(|c| c.cause.receipt == Some(receipt)).cloned();
@@ -360,7 +365,8 @@ impl Inner {
             None => names.values().copied().collect(),
         };
         let pinned = |id: &DependencyId| project.members.get(id).is_some_and(|m| m.pin.is_some());
-        let mut chosen: Vec<DependencyId> = asked.into_iter().filter(|id| !pinned(id)).chain(moves.clone()).collect();
+        let mut chosen: Vec<DependencyId> =
+            asked.into_iter().filter(|id| !pinned(id)).chain(moves.clone()).collect();
         chosen.sort_unstable();
         chosen.dedup();
         if chosen.is_empty() {
@@ -423,5 +429,6 @@ impl Inner {
 }
 
 fn paused(name: &str) -> Error {
-    Error::new(ErrorKind::Paused, "the dependency is paused: resume it first").with_context("dependency", name)
+    Error::new(ErrorKind::Paused, "the dependency is paused: resume it first")
+        .with_context("dependency", name)
 }

@@ -57,7 +57,8 @@ impl Scheduler {
             return Err(Error::new(ErrorKind::NotFound, "the build's dependency was deleted")
                 .with_context("dependency", dependency.name));
         }
-        let mut request = TriggerRequest::manual().by(by.clone()).at(build.revision).on_held(OnHeld::Coalesce);
+        let mut request =
+            TriggerRequest::manual().by(by.clone()).at(build.revision).on_held(OnHeld::Coalesce);
         request.parameters = build.parameters;
         request.build_key = build.build_key;
         self.trigger(dependency.name.as_str(), request).await
@@ -69,7 +70,8 @@ impl Scheduler {
     /// [`NotFound`](ErrorKind::NotFound) if there is no such build, or none any more.
     pub async fn build(&self, id: BuildId) -> Result<Build> {
         self.inner.draft().build(id).await?.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "there is no such build, or none any more").with_context("build", id)
+            Error::new(ErrorKind::NotFound, "there is no such build, or none any more")
+                .with_context("build", id)
         })
     }
 
@@ -147,7 +149,11 @@ impl Scheduler {
         if build.lease.is_some() {
             // The lock is kept elsewhere: take it from whoever it thinks has it, and give it back.
             let ask = LockAsk::new(found.id, found.name, held.owner, None, state.fence);
-            let lease = inner.lock.take_over(&ask, reason).await.map_err(|e| e.with_operation("take the lock over"))?;
+            let lease = inner
+                .lock
+                .take_over(&ask, reason)
+                .await
+                .map_err(|e| e.with_operation("take the lock over"))?;
             inner.lock.release(&lease).await.map_err(|e| e.with_operation("release the lock"))?;
         }
         inner.wake.notify_one();
@@ -210,16 +216,15 @@ impl Inner {
         let mut draft = self.draft();
         let found = self.dependency_named(&mut draft, name).await?;
         let id = found.id;
-        let before = self.state_of(&mut draft, id).await?;
-        if before.paused.is_none() {
+        let mut state = self.state_of(&mut draft, id).await?;
+        if state.paused.is_none() {
             return Ok(());
         }
         let now = draft.now()?;
-        let mut state = before.clone();
         state.paused = None;
         draft.event(Event::of_dependency(id, EventKind::Resumed));
         draft.due(DueChange::Nudge { task: Task::Look(id), after: Duration::ZERO });
-        let mut applying = Applying::new(self, found, before, now);
+        let mut applying = Applying::new(self, found, now);
         applying.may_launch = false;
         let evaluation = applying.evaluate(&mut draft, state, &Occasion::Released).await?;
         let state = applying.apply(&mut draft, evaluation).await?;

@@ -95,7 +95,9 @@ impl Scheduler {
                 }
                 // Somebody defined the same name meanwhile.
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                    attempts.again(Error::new(ErrorKind::Conflict, "the name was taken meanwhile").with_source(e))?;
+                    attempts.again(
+                        Error::new(ErrorKind::Conflict, "the name was taken meanwhile").with_source(e),
+                    )?;
                 }
                 Err(e) => attempts.again(e)?,
             }
@@ -229,7 +231,8 @@ impl Inner {
         id: DependencyId,
     ) -> Result<DependencyState> {
         draft.state(id).await?.ok_or_else(|| {
-            Error::new(ErrorKind::Corrupt, "a dependency's state is not stored").with_context("dependency", id)
+            Error::new(ErrorKind::Corrupt, "a dependency's state is not stored")
+                .with_context("dependency", id)
         })
     }
 

@@ -77,7 +77,8 @@ impl Scheduler {
             .with_context("launcher", &build.launcher)
         })?;
         let external = build.external.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "the build system has not accepted the build").with_context("build", id)
+            Error::new(ErrorKind::NotFound, "the build system has not accepted the build")
+                .with_context("build", id)
         })?;
         Ok((Arc::clone(output), external))
     }

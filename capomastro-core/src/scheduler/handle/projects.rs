@@ -29,7 +29,9 @@ impl Scheduler {
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(id),
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                    attempts.again(Error::new(ErrorKind::Conflict, "the name was taken meanwhile").with_source(e))?;
+                    attempts.again(
+                        Error::new(ErrorKind::Conflict, "the name was taken meanwhile").with_source(e),
+                    )?;
                 }
                 Err(e) => attempts.again(e)?,
             }
@@ -89,7 +91,11 @@ impl Scheduler {
     ///
     /// # Errors
     /// What the store says.
-    pub async fn projects(&self, after: Option<&str>, limit: usize) -> Result<(Vec<Project>, Option<String>)> {
+    pub async fn projects(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Project>, Option<String>)> {
         let query = Query::List { list: ListKey::projects(), backwards: false };
         let page = self.inner.store.list(&query, after, limit).await?;
         let found = page.items.into_iter().filter_map(|v| match v.record {
@@ -190,8 +196,11 @@ impl Scheduler {
                 let good = draft.build(id).await?;
                 match good {
                     None => {
-                        return Err(Error::new(ErrorKind::NotFound, "there is no such build, or none any more")
-                            .with_context("build", id));
+                        return Err(Error::new(
+                            ErrorKind::NotFound,
+                            "there is no such build, or none any more",
+                        )
+                        .with_context("build", id));
                     }
                     Some(b) if !b.good || b.dependency != found.id => {
                         return Err(Error::invalid("only a good build of the dependency can be pinned")

@@ -82,15 +82,17 @@ impl Scheduler {
         let at = draft.now()?;
         let build_note = drive.map(|d| d.note);
         let look_note = look.as_ref().map(|l| &l.note);
-        let why = why_not_building(
-            &state,
-            &dependency.policy,
-            build.as_ref(),
-            build_note.as_ref(),
-            look_note,
+        let why =
+            why_not_building(&state, &dependency.policy, build.as_ref(), build_note.as_ref(), look_note, at);
+        Ok(DependencyStatus {
+            dependency,
+            state,
+            build,
+            build_note,
+            next_look: look.map(|l| l.due_at),
+            why,
             at,
-        );
-        Ok(DependencyStatus { dependency, state, build, build_note, next_look: look.map(|l| l.due_at), why, at })
+        })
     }
 
     /// Why a dependency is not building: one typed reason, at any time.
@@ -202,7 +204,7 @@ impl Scheduler {
             }
         };
         let observed = detected.state.observed_revision().cloned();
-        let applying = Applying::new(inner, dependency, state, now);
+        let applying = Applying::new(inner, dependency, now);
         let known_good = applying.known_good(&mut draft, &detected.state).await?;
         let context = Context {
             policy: &applying.dependency.policy,
@@ -260,11 +262,9 @@ impl Inner {
         };
         match answer {
             Ok(probed) => Answer::Probed(probed),
-            Err(error) => Answer::Failed(ProbeFailure {
-                kind: error.kind(),
-                permanent: false,
-                message: error.report(),
-            }),
+            Err(error) => {
+                Answer::Failed(ProbeFailure { kind: error.kind(), permanent: false, message: error.report() })
+            }
         }
     }
 }
