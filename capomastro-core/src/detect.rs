@@ -100,7 +100,7 @@ pub fn detect(state: &DependencyState, look: &Look, answer: &Answer, now: Timest
             next.health = Health::Healthy;
             next.not_found = 0;
             if let Some(observed) = &mut next.observed
-                && observed.relation.accounted != look.accounted
+                && observed.relation.accounted.as_ref() != state.accounted_revision()
                 && state.in_debt()
             {
                 // Nothing new was said of the relation, and the old one refers to another revision.
@@ -123,6 +123,13 @@ pub fn detect(state: &DependencyState, look: &Look, answer: &Answer, now: Timest
         detected.events.push(EventKind::HealthChanged { health: next.health.as_str().into(), message });
     }
     detected
+}
+
+/// Somebody asked, or changed what is looked at: a look that fails backs off as the first one does.
+pub const fn begin_backoff_anew(state: &mut DependencyState) {
+    if let Health::Failing { failures, .. } = &mut state.health {
+        *failures = 0;
+    }
 }
 
 fn failing(health: &Health, failure: &ProbeFailure, now: Timestamp) -> Health {
