@@ -102,14 +102,14 @@ impl FromStr for Lane {
     }
 }
 
-/// That a holder has taken a task. Holds while nobody else has taken it.
+/// That a holder has taken a task. Holds while nobody else has taken it, even after its lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The task.
     pub task: Task,
     /// Grows with each claim of the task.
     pub ticket: u64,
-    /// When the task was due.
+    /// When the task was due; of a claim at birth, its birth.
     pub due_at: Timestamp,
     /// Lossy bookkeeping.
     pub note: Note,
@@ -135,7 +135,8 @@ pub enum DueChange {
         note: Option<Note>,
     },
     /// Makes the row where there is none, claimed by the batch's holder for this long from birth; if the batch holds its
-    /// claim, makes that last longer. The claim is in [`Committed::claims`].
+    /// claim, that lasts this long from now. A row that nobody holds, or whose lease has ended, is taken. The claim is in
+    /// [`Committed::claims`].
     Hold {
         /// The task.
         task: Task,
@@ -152,7 +153,8 @@ pub enum DueChange {
         /// After how long at the most.
         after: Duration,
     },
-    /// The task is done: the row goes, unless a nudge came during the claim that the batch holds.
+    /// The task is done: the row goes, unless a nudge came during the claim that the batch holds; then the claim ends and
+    /// the task is due when the nudge said.
     Done {
         /// The task.
         task: Task,

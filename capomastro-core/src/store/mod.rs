@@ -17,6 +17,9 @@ use crate::{
 use async_trait::async_trait;
 use std::fmt;
 
+/// The most records or events that one page may have.
+pub const MAX_PAGE: usize = 1_000;
+
 /// What a store says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreInfo {
@@ -109,7 +112,7 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     /// exactly once unless its place in the list changes.
     ///
     /// # Errors
-    /// As [`get`](StateStore::get).
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the limit is out of range, else as [`get`](StateStore::get).
     async fn list(&self, query: &Query, after: Option<&str>, limit: usize) -> Result<Page>;
 
     /// At most `limit` (1 to 1,000) events behind `after`, optionally of one dependency or project only.
@@ -117,7 +120,7 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     /// *Guarantees*: no event becomes visible behind a place that was returned.
     ///
     /// # Errors
-    /// As [`get`](StateStore::get).
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the limit is out of range, else as [`get`](StateStore::get).
     async fn events(&self, filter: EventFilter, after: EventSeq, limit: usize) -> Result<EventPage>;
 
     /// Writes a batch: all of it or nothing.
@@ -127,9 +130,14 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     /// [`Committed::repeated`]. *Cancellation*: a dropped future has written all or nothing.
     ///
     /// # Errors
+    /// In the order in which they are checked, after the id of the batch:
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if a record is written twice, a task changed twice, or a due row
+    /// put, deleted or guarded,
+    /// [`ClaimLost`](crate::ErrorKind::ClaimLost) if a claim is not held any more, since another one has taken the task,
+    /// it was given back, or its row is gone; or if a task is to be held whose lease another one has,
     /// [`Conflict`](crate::ErrorKind::Conflict) if a version or guard does not hold,
-    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if a unique name is taken by another record,
-    /// [`ClaimLost`](crate::ErrorKind::ClaimLost) if a claim is held by another one now (checked first),
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if another record has a unique name after the whole batch.
+    /// Besides these,
     /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) if it is not known whether it was written: repeat the same
     /// batch. [`StorageFull`](crate::ErrorKind::StorageFull), [`ReadOnly`](crate::ErrorKind::ReadOnly) and others mean
     /// that nothing was written.
@@ -142,11 +150,12 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     /// *Cancellation*: a dropped future may have claimed; the leases end by themselves.
     ///
     /// # Errors
-    /// What the storage says.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if a lane is named twice, and what the storage says.
     async fn claim_due(&self, ask: &ClaimAsk) -> Result<Claimed>;
 
     /// Gives claims back, with lossy bookkeeping: a crash may lose it, and then the tasks are due again when their leases
-    /// end. A claim that is not held any more is passed over. A nudge that came meanwhile makes the task due at once.
+    /// end. A claim that is not held any more is passed over. A nudge that came during the claim makes the task due no later
+    /// than it said.
     ///
     /// # Errors
     /// What the storage says; nothing needs to be done about it.

@@ -96,7 +96,7 @@ pub enum Key {
     Orphan(BuildId, String),
     /// A limit.
     Limit(LimitScope),
-    /// A due row; read-only.
+    /// A due row; read-only. Its version says nothing and cannot be expected.
     Due(Task),
 }
 

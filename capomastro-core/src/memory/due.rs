@@ -1,0 +1,263 @@
+//! Due rows: who may take what, when. Pure: time comes in, nothing goes out but the answer.
+
+use crate::{
+    Error, ErrorKind, Result,
+    model::{HolderId, Note},
+    store::{Batch, Claim, ClaimAsk, Claimed, DueChange, DueRow, Lane, PutBack, Task},
+    time::{Timestamp, later},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+/// A due row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    lane: Lane,
+    /// When it is due; while claimed, when the lease ends.
+    due_at: Timestamp,
+    claimed_by: Option<HolderId>,
+    /// The ticket of the last claim; 0 before the first.
+    ticket: u64,
+    note: Note,
+    /// The earliest time for which the task was nudged during the claim.
+    nudge_at: Option<Timestamp>,
+}
+
+impl Row {
+    fn new(lane: Lane, due_at: Timestamp, note: Note) -> Self {
+        Self { lane, due_at, claimed_by: None, ticket: 0, note, nudge_at: None }
+    }
+
+    fn nudge(&mut self, at: Timestamp) {
+        if self.claimed_by.is_some() {
+            self.nudge_at = Some(self.nudge_at.map_or(at, |earlier| earlier.min(at)));
+        } else {
+            self.due_at = self.due_at.min(at);
+        }
+    }
+
+    /// Ends the claim: due at `at`, or earlier if a nudge said so.
+    fn release(&mut self, at: Timestamp) {
+        self.claimed_by = None;
+        self.due_at = self.nudge_at.take().map_or(at, |nudged| nudged.min(at));
+    }
+
+    /// Starts a claim. What was nudged before is answered by it, since its work begins later.
+    fn take(&mut self, holder: &HolderId, ticket: u64, until: Timestamp) {
+        self.claimed_by = Some(holder.clone());
+        self.ticket = ticket;
+        self.due_at = until;
+        self.nudge_at = None;
+    }
+}
+
+/// All due rows, in the order in which they are due, lane by lane.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DueTable {
+    rows: BTreeMap<Task, Row>,
+    by_lane: BTreeMap<Lane, BTreeSet<(Timestamp, Task)>>,
+    /// One counter for all tasks, so that a task whose row is made anew still gets higher tickets.
+    last_ticket: u64,
+}
+
+impl DueTable {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn get(&self, task: Task) -> Option<DueRow> {
+        self.rows.get(&task).map(|row| DueRow {
+            task,
+            lane: row.lane.clone(),
+            due_at: row.due_at,
+            claimed_by: row.claimed_by.as_ref().map(ToString::to_string),
+            ticket: row.ticket,
+            note: row.note.clone(),
+        })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = DueRow> {
+        self.rows.keys().filter_map(|task| self.get(*task))
+    }
+
+    pub(super) fn nudges(&self) -> impl Iterator<Item = (Task, Timestamp)> {
+        self.rows.iter().filter_map(|(task, row)| row.nudge_at.map(|at| (*task, at)))
+    }
+
+    /// Whether nobody else has taken the task and the claim was not given back. A lapsed lease alone ends no claim.
+    fn holds(&self, holder: &HolderId, claim: &Claim) -> bool {
+        self.rows
+            .get(&claim.task)
+            .is_some_and(|row| row.ticket == claim.ticket && row.claimed_by.as_ref() == Some(holder))
+    }
+
+    /// Checks the claims of a batch, and that what it wants to hold is not held by another one.
+    pub(super) fn check_claims(&self, now: Timestamp, batch: &Batch) -> Result<()> {
+        let lost = |task: Task| {
+            Error::new(
+                ErrorKind::ClaimLost,
+                "the claim is not held any more: drop the work, whoever holds it now goes on with it",
+            )
+            .with_context("task", task)
+        };
+        if let Some(claim) = batch.claims.iter().find(|claim| !self.holds(&batch.holder, claim)) {
+            return Err(lost(claim.task));
+        }
+        for change in &batch.due {
+            if let DueChange::Hold { task, .. } = change
+                && !batch.claims.iter().any(|claim| claim.task == *task)
+                && let Some(row) = self.rows.get(task)
+                && row.claimed_by.is_some()
+                && row.due_at > now
+            {
+                return Err(lost(*task));
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the changes of a batch whose claims were checked. Returns the claims that were born or made longer.
+    pub(super) fn apply(&mut self, now: Timestamp, batch: &Batch) -> Vec<Claim> {
+        let mut claims = Vec::new();
+        for change in &batch.due {
+            let held = batch.claims.iter().find(|claim| claim.task == change.task());
+            claims.extend(self.change(now, &batch.holder, change, held));
+        }
+        claims
+    }
+
+    fn change(
+        &mut self,
+        now: Timestamp,
+        holder: &HolderId,
+        change: &DueChange,
+        held: Option<&Claim>,
+    ) -> Option<Claim> {
+        let task = change.task();
+        let row = self.remove(task);
+        match change {
+            DueChange::Set { lane, after, note, .. } => {
+                let at = later(now, *after);
+                let mut row = row.unwrap_or_else(|| Row::new(lane.clone(), at, Note::default()));
+                if held.is_some() {
+                    row.release(at);
+                } else if row.claimed_by.is_some() {
+                    row.nudge(at);
+                } else {
+                    row.due_at = at;
+                }
+                row.lane = lane.clone();
+                if let Some(note) = note {
+                    row.note = note.clone();
+                }
+                self.insert(task, row);
+                None
+            }
+            DueChange::Hold { lane, lease, .. } => {
+                let until = later(now, *lease);
+                let mut row = row.unwrap_or_else(|| Row::new(lane.clone(), now, Note::default()));
+                row.lane = lane.clone();
+                let claim = if let Some(held) = held {
+                    row.due_at = until;
+                    Claim { note: row.note.clone(), ..held.clone() }
+                } else {
+                    let due_at = row.due_at;
+                    row.take(holder, self.next_ticket(), until);
+                    Claim { task, ticket: row.ticket, due_at, note: row.note.clone() }
+                };
+                self.insert(task, row);
+                Some(claim)
+            }
+            DueChange::Nudge { after, .. } => {
+                if let Some(mut row) = row {
+                    row.nudge(later(now, *after));
+                    self.insert(task, row);
+                }
+                None
+            }
+            DueChange::Done { .. } => {
+                if let (Some(mut row), Some(_)) = (row, held)
+                    && let Some(nudged) = row.nudge_at
+                {
+                    row.release(nudged);
+                    self.insert(task, row);
+                }
+                None
+            }
+            DueChange::Drop { .. } => None,
+        }
+    }
+
+    pub(super) fn claim(&mut self, now: Timestamp, ask: &ClaimAsk) -> Result<Claimed> {
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = ask.lanes.iter().find(|lane_ask| !seen.insert(&lane_ask.lane)) {
+            return Err(Error::invalid("a lane is asked for twice: name each lane once")
+                .with_context("lane", &twice.lane));
+        }
+        let mut claims = Vec::new();
+        let mut next_due: Option<Timestamp> = None;
+        for lane_ask in &ask.lanes {
+            let due: Vec<Task> = self
+                .lane(&lane_ask.lane)
+                .take_while(|(at, _)| *at <= now)
+                .take(lane_ask.limit)
+                .map(|(_, task)| task)
+                .collect();
+            for task in &due {
+                claims.extend(self.take(now, *task, &ask.holder, lane_ask.lease));
+            }
+            let taken: BTreeSet<Task> = due.into_iter().collect();
+            let next = self.lane(&lane_ask.lane).find(|(_, task)| !taken.contains(task)).map(|(at, _)| at);
+            next_due = next_due.into_iter().chain(next).min();
+        }
+        Ok(Claimed { now, claims, next_due })
+    }
+
+    fn take(&mut self, now: Timestamp, task: Task, holder: &HolderId, lease: Duration) -> Option<Claim> {
+        let mut row = self.remove(task)?;
+        let due_at = row.due_at;
+        row.take(holder, self.next_ticket(), later(now, lease));
+        let claim = Claim { task, ticket: row.ticket, due_at, note: row.note.clone() };
+        self.insert(task, row);
+        Some(claim)
+    }
+
+    pub(super) fn put_back(&mut self, now: Timestamp, holder: &HolderId, items: &[PutBack]) {
+        for item in items {
+            if self.holds(holder, &item.claim)
+                && let Some(mut row) = self.remove(item.claim.task)
+            {
+                row.release(later(now, item.after));
+                row.note = item.note.clone();
+                self.insert(item.claim.task, row);
+            }
+        }
+    }
+
+    fn next_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
+    fn lane(&self, lane: &Lane) -> impl Iterator<Item = (Timestamp, Task)> {
+        self.by_lane.get(lane).into_iter().flatten().copied()
+    }
+
+    fn insert(&mut self, task: Task, row: Row) {
+        self.by_lane.entry(row.lane.clone()).or_default().insert((row.due_at, task));
+        self.rows.insert(task, row);
+    }
+
+    fn remove(&mut self, task: Task) -> Option<Row> {
+        let row = self.rows.remove(&task)?;
+        if let Some(lane) = self.by_lane.get_mut(&row.lane) {
+            lane.remove(&(row.due_at, task));
+            if lane.is_empty() {
+                self.by_lane.remove(&row.lane);
+            }
+        }
+        Some(row)
+    }
+}
