@@ -30,17 +30,17 @@ CREATE TABLE capomastro_lists (
 
 CREATE TABLE capomastro_due (
     task     TEXT    NOT NULL PRIMARY KEY,
+    rank     INTEGER NOT NULL,
     lane     TEXT    NOT NULL,
     due_at   INTEGER NOT NULL,
     holder   TEXT,
     ticket   INTEGER NOT NULL,
     nudge_at INTEGER,
     note     TEXT    NOT NULL,
-    format   INTEGER NOT NULL,
-    version  INTEGER NOT NULL
+    format   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX capomastro_due_by_time ON capomastro_due (lane, due_at);
+CREATE INDEX capomastro_due_by_time ON capomastro_due (lane, due_at, rank);
 
 CREATE TABLE capomastro_events (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -51,6 +51,7 @@ CREATE TABLE capomastro_events (
     data       TEXT    NOT NULL
 ) STRICT;
 
+CREATE INDEX capomastro_events_by_time ON capomastro_events (at);
 CREATE INDEX capomastro_events_by_dependency ON capomastro_events (dependency, seq) WHERE dependency IS NOT NULL;
 CREATE INDEX capomastro_events_by_project ON capomastro_events (project, seq) WHERE project IS NOT NULL;
 

@@ -80,10 +80,16 @@ const fn meaning(extended: i32) -> Meaning {
             Retry::Never,
             "access to the store's file is denied: give this process read and write permission for the file and its folder",
         ),
-        (7, _) => (ErrorKind::Unavailable, Retry::Backoff, "memory is short: give the process more, or run fewer of them"),
-        (4 | 9 | 15 | 17, _) => {
-            (ErrorKind::Unavailable, Retry::Backoff, "the store was interrupted by another connection: try again")
-        }
+        (7, _) => (
+            ErrorKind::Unavailable,
+            Retry::Backoff,
+            "memory is short: give the process more, or run fewer of them",
+        ),
+        (4 | 9 | 15 | 17, _) => (
+            ErrorKind::Unavailable,
+            Retry::Backoff,
+            "the store was interrupted by another connection: try again",
+        ),
         (18, _) => (
             ErrorKind::InvalidInput,
             Retry::Never,
@@ -107,6 +113,11 @@ const fn commit_wrote_nothing(extended: i32) -> bool {
 }
 
 impl Failure {
+    /// A row that is not of the expected form, or an answer that cannot be made of it.
+    pub(crate) const fn of_row(text: String) -> Self {
+        Self { code: None, text }
+    }
+
     /// The library's error for a failure after which nothing was written.
     pub(crate) fn error(&self, path: &Path) -> Error {
         let error = match self.code.map(meaning) {

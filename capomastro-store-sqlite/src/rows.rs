@@ -20,9 +20,9 @@ pub(crate) struct EncodedBatch {
     pub(crate) holder: String,
     pub(crate) puts: Vec<EncodedPut>,
     pub(crate) deletes: Vec<(String, i64)>,
-    pub(crate) guards: Vec<Guard>,
+    pub(crate) guards: Vec<(String, Option<i64>)>,
     pub(crate) claims: Vec<(String, Claim)>,
-    pub(crate) due: Vec<(String, DueChange)>,
+    pub(crate) due: Vec<EncodedDue>,
     pub(crate) events: Vec<EncodedEvent>,
     pub(crate) forget: Option<Forget>,
 }
@@ -41,18 +41,14 @@ pub(crate) struct EncodedPut {
     pub(crate) data: String,
 }
 
-/// A version that must hold.
+/// A change of a due row, with what the row needs of the task.
 #[derive(Debug)]
-pub(crate) struct Guard {
-    pub(crate) on: GuardOn,
-    pub(crate) expect: Option<i64>,
-}
-
-/// Where a guarded version is found.
-#[derive(Debug)]
-pub(crate) enum GuardOn {
-    Record(String),
-    Due(String),
+pub(crate) struct EncodedDue {
+    pub(crate) task: String,
+    pub(crate) rank: i64,
+    pub(crate) change: DueChange,
+    /// The new note as text, if one is given.
+    pub(crate) note: Option<String>,
 }
 
 /// An event in the form of a row.
@@ -109,8 +105,9 @@ pub(crate) fn newer(key: impl Display, format: i64) -> Error {
 }
 
 fn to_json<T: serde::Serialize>(what: &str, value: &T) -> Result<String> {
-    let text = serde_json::to_string(value)
-        .map_err(|e| Error::internal(format!("{what} cannot be written as JSON: report this")).with_source(e))?;
+    let text = serde_json::to_string(value).map_err(|e| {
+        Error::internal(format!("{what} cannot be written as JSON: report this")).with_source(e)
+    })?;
     if text.len() > MAX_BYTES {
         return Err(Error::invalid(format!(
             "{what} is larger than {MAX_BYTES} bytes: split what it describes into smaller parts"
@@ -139,14 +136,14 @@ pub(crate) fn encode(batch: &Batch) -> Result<EncodedBatch> {
     let mut written = BTreeSet::new();
     let mut once = |key: &Key| {
         if matches!(key, Key::Due(_)) {
-            return Err(
-                Error::invalid("a due row is not written as a record: change it by `due`").with_context("key", key)
-            );
+            return Err(Error::invalid("a due row is not written as a record: change it by `due`")
+                .with_context("key", key));
         }
         if written.insert(key.to_string()) {
             Ok(())
         } else {
-            Err(Error::invalid("a batch writes a record twice: write its last state only").with_context("key", key))
+            Err(Error::invalid("a batch writes a record twice: write its last state only")
+                .with_context("key", key))
         }
     };
     let mut puts = Vec::with_capacity(batch.puts.len());
@@ -157,36 +154,24 @@ pub(crate) fn encode(batch: &Batch) -> Result<EncodedBatch> {
     for (key, _) in &batch.deletes {
         once(key)?;
     }
-    let due: Vec<_> = batch.due.iter().map(|d| (d.task().to_string(), d.clone())).collect();
-    let claims: Vec<_> = batch.claims.iter().map(|c| (c.task.to_string(), c.clone())).collect();
-    for (what, tasks) in [
-        ("changes", due.iter().map(|(t, _)| t).collect::<Vec<_>>()),
-        ("claims", claims.iter().map(|(t, _)| t).collect()),
-    ] {
-        let mut seen = BTreeSet::new();
-        if let Some(task) = tasks.into_iter().find(|t| !seen.insert(*t)) {
-            return Err(Error::invalid(format!("a batch {what} a due row twice: give one for each task"))
-                .with_context("task", task));
-        }
+    if let Some((key, _)) = batch.guards.iter().find(|(key, _)| matches!(key, Key::Due(_))) {
+        return Err(
+            Error::invalid("a due row cannot be guarded: hold its claim instead").with_context("key", key)
+        );
+    }
+    let mut tasks = BTreeSet::new();
+    if let Some(twice) = batch.due.iter().find(|change| !tasks.insert(change.task())) {
+        return Err(Error::invalid("a batch changes a due row twice: give one change for each task")
+            .with_context("task", twice.task()));
     }
     Ok(EncodedBatch {
         id: batch.id.to_string(),
         holder: batch.holder.to_string(),
         puts,
         deletes: batch.deletes.iter().map(|(k, v)| (k.to_string(), signed(*v))).collect(),
-        guards: batch
-            .guards
-            .iter()
-            .map(|(key, expect)| Guard {
-                on: match key {
-                    Key::Due(task) => GuardOn::Due(task.to_string()),
-                    other => GuardOn::Record(other.to_string()),
-                },
-                expect: expect.map(signed),
-            })
-            .collect(),
-        claims,
-        due,
+        guards: batch.guards.iter().map(|(k, v)| (k.to_string(), v.map(signed))).collect(),
+        claims: batch.claims.iter().map(|c| (c.task.to_string(), c.clone())).collect(),
+        due: batch.due.iter().map(encode_due).collect::<Result<_>>()?,
         events: batch.events.iter().map(encode_event).collect::<Result<_>>()?,
         forget: batch.forget,
     })
@@ -204,6 +189,28 @@ fn encode_record(record: &Record, expect: Option<Version>) -> Result<EncodedPut>
         data: to_json("a record", record)?,
         key,
     })
+}
+
+fn encode_due(change: &DueChange) -> Result<EncodedDue> {
+    let note = match change {
+        DueChange::Set { note: Some(note), .. } => Some(note_to_json(note)?),
+        _ => None,
+    };
+    let task = change.task();
+    Ok(EncodedDue { task: task.to_string(), rank: rank(task), change: change.clone(), note })
+}
+
+/// The place of a kind of task among those that are due at the same time: the order of `Task` itself.
+const fn rank(task: Task) -> i64 {
+    match task {
+        Task::Look(_) => 0,
+        Task::Evaluate(_) => 1,
+        Task::Drive(_) => 2,
+        Task::Release(_) => 3,
+        Task::Judge(_) => 4,
+        Task::Sweep => 5,
+        _ => i64::MAX,
+    }
 }
 
 fn encode_event(event: &Event) -> Result<EncodedEvent> {
@@ -254,5 +261,5 @@ pub(crate) fn decode_due(task: Task, row: &crate::due::Row) -> Result<Versioned>
         ticket: unsigned(row.ticket)?,
         note: note_from_json(&task.to_string(), &row.note),
     });
-    Ok(Versioned { version: unsigned(row.version)?, record })
+    Ok(Versioned { version: unsigned(row.ticket)?.saturating_add(1), record })
 }
