@@ -101,17 +101,26 @@ pub(crate) fn commit(
     batch: &EncodedBatch,
 ) -> Result<Committed, Stop> {
     let conn = session.conn;
-    let before: Option<i64> = conn
-        .prepare_cached("SELECT at FROM capomastro_commits WHERE id = ?1")?
-        .query_row([&batch.id], |r| r.get(0))
-        .optional()?;
-    if let Some(at) = before {
-        return Ok(Committed { at: timestamp(at)?, repeated: true, claims: Vec::new() });
+    if let Some(answer) = repeated(conn, &batch.id).map_err(Stop::Broken)? {
+        return Ok(answer);
     }
     let rows = check_due(conn, now, batch)?;
     let stored = check_versions(conn, batch)?;
     check_names(conn, batch, &stored)?;
     write(session, now, batch, stored, rows)
+}
+
+/// The answer to a batch that was committed before.
+pub(crate) fn repeated(conn: &Connection, id: &str) -> Result<Option<Committed>, Failure> {
+    let at: Option<i64> = conn
+        .prepare_cached("SELECT at FROM capomastro_commits WHERE id = ?1")?
+        .query_row([id], |r| r.get(0))
+        .optional()?;
+    at.map(|at| {
+        let at = timestamp(at).map_err(|e| Failure::of_row(e.report()))?;
+        Ok(Committed { at, repeated: true, claims: Vec::new() })
+    })
+    .transpose()
 }
 
 /// The due rows that the batch touches; its claims hold.

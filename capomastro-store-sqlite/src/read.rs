@@ -57,6 +57,12 @@ impl From<Error> for Unread {
     }
 }
 
+impl From<Failure> for Unread {
+    fn from(f: Failure) -> Self {
+        Self::Failure(f)
+    }
+}
+
 impl From<rusqlite::Error> for Unread {
     fn from(e: rusqlite::Error) -> Self {
         Self::Failure(e.into())
@@ -171,11 +177,21 @@ pub(crate) fn check_limit(limit: usize) -> Result<i64> {
     }
 }
 
-pub(crate) const FORWARDS: &str = "SELECT l.key, r.version, r.format, r.data, l.sort FROM capomastro_lists l \
-     LEFT JOIN capomastro_records r ON r.key = l.key WHERE l.list = ?1 AND l.sort > ?2 ORDER BY l.sort LIMIT ?3";
-pub(crate) const BACKWARDS: &str = "SELECT l.key, r.version, r.format, r.data, l.sort FROM capomastro_lists l \
-     LEFT JOIN capomastro_records r ON r.key = l.key WHERE l.list = ?1 AND (?2 IS NULL OR l.sort < ?2) \
-     ORDER BY l.sort DESC LIMIT ?3";
+/// The columns of a list's rows; what follows says which of them.
+macro_rules! list_rows {
+    ($which:literal) => {
+        concat!(
+            "SELECT l.key, r.version, r.format, r.data, l.sort FROM capomastro_lists l \
+             LEFT JOIN capomastro_records r ON r.key = l.key WHERE l.list = ?1 AND ",
+            $which,
+            " LIMIT ?2"
+        )
+    };
+}
+
+const FORWARDS: &str = list_rows!("l.sort > ?3 ORDER BY l.sort");
+const BACKWARDS: &str = list_rows!("l.sort < ?3 ORDER BY l.sort DESC");
+const FROM_THE_END: &str = list_rows!("?3 IS NULL ORDER BY l.sort DESC");
 
 /// A part of a list.
 pub(crate) fn list(
@@ -201,10 +217,14 @@ pub(crate) fn list(
         }
         _ => return Err(Error::internal("this store does not know this kind of query: upgrade it").into()),
     };
-    let mut select = conn.prepare_cached(if backwards { BACKWARDS } else { FORWARDS })?;
     // Every sort text is behind the empty one.
-    let after = after.or(if backwards { None } else { Some("") });
-    let mut rows = select.query(params![list.as_str(), after, limit + 1])?;
+    let (sql, after) = match (backwards, after) {
+        (false, after) => (FORWARDS, Some(after.unwrap_or_default())),
+        (true, Some(after)) => (BACKWARDS, Some(after)),
+        (true, None) => (FROM_THE_END, None),
+    };
+    let mut select = conn.prepare_cached(sql)?;
+    let mut rows = select.query(params![list.as_str(), limit + 1, after])?;
     let mut items: Vec<Versioned> = Vec::new();
     let mut last: Option<String> = None;
     while let Some(row) = rows.next()? {
@@ -255,7 +275,7 @@ pub(crate) fn events(
 }
 
 /// The statement of a filter, and what it asks about.
-pub(crate) fn events_of(filter: EventFilter) -> Result<(&'static str, Option<String>)> {
+fn events_of(filter: EventFilter) -> Result<(&'static str, Option<String>)> {
     Ok(match filter {
         EventFilter::All => {
             ("SELECT seq, at, format, data FROM capomastro_events WHERE seq > ?1 ORDER BY seq LIMIT ?2", None)
@@ -292,4 +312,40 @@ pub(crate) fn nothing_due(
         }
     }
     Ok(Some(Claimed { now, claims: Vec::new(), next_due: next_due.map(timestamp).transpose()? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migrate::migrate;
+    use capomastro_core::model::{DependencyId, ProjectId};
+
+    /// Pages and claims cost what they return, however much is stored.
+    #[test]
+    fn no_statement_scans_or_sorts() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn).unwrap().unwrap();
+        let id = uuid::Uuid::nil();
+        let statements = [
+            LANE,
+            FORWARDS,
+            BACKWARDS,
+            FROM_THE_END,
+            events_of(EventFilter::All).unwrap().0,
+            events_of(EventFilter::Dependency(DependencyId::from_uuid(id))).unwrap().0,
+            events_of(EventFilter::Project(ProjectId::from_uuid(id))).unwrap().0,
+        ];
+        for sql in statements {
+            let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let mut rows = plan.raw_query();
+            let mut steps: Vec<String> = Vec::new();
+            while let Some(row) = rows.next().unwrap() {
+                steps.push(row.get(3).unwrap());
+            }
+            assert!(!steps.is_empty(), "{sql}");
+            for step in steps {
+                assert!(step.starts_with("SEARCH"), "{step}: {sql}");
+            }
+        }
+    }
 }

@@ -109,7 +109,12 @@ impl SqliteStore {
                 "the connection does not wait for the disk: set PRAGMA synchronous = FULL before the transaction",
             ));
         }
-        let batch = encode(batch)?;
+        let batch = match encode(batch) {
+            Ok(encoded) => encoded,
+            Err(e) => {
+                return apply::repeated(tx, &batch.id.to_string()).map_err(|f| f.error(&self.path))?.ok_or(e);
+            }
+        };
         tx.execute_batch("SAVEPOINT capomastro_commit").map_err(say)?;
         let done = (|| {
             let mut session = Session::new(tx).map_err(Stop::Broken)?;
@@ -208,7 +213,17 @@ impl StateStore for SqliteStore {
 
     async fn commit(&self, batch: &Batch) -> Result<Committed> {
         let named = |e: Error| e.with_operation("commit");
-        match self.write(Work::Commit(Box::new(encode(batch).map_err(named)?))).await.map_err(named)? {
+        let encoded = match encode(batch) {
+            Ok(encoded) => Box::new(encoded),
+            // What was committed before is answered whatever the batch says now.
+            Err(e) => {
+                let id = batch.id.to_string();
+                let before =
+                    self.readers.ask(move |conn| Ok(apply::repeated(conn, &id)?)).await.map_err(named)?;
+                return before.ok_or_else(|| named(e));
+            }
+        };
+        match self.write(Work::Commit(encoded)).await.map_err(named)? {
             Answer::Committed(committed) => Ok(committed),
             _ => Err(not_asked()),
         }
