@@ -358,3 +358,83 @@ fn perform(session: &mut Session<'_>, clock: &dyn Clock, work: &Work) -> Result<
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capomastro_core::{
+        model::CommitId,
+        store::{Batch, Lane, LaneAsk},
+        time::SystemClock,
+    };
+
+    fn job(work: Work) -> (Job, oneshot::Receiver<Result<Answer>>) {
+        let (reply, answer) = oneshot::channel();
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        (Job { work, reply, _place: place }, answer)
+    }
+
+    fn desk(folder: &tempfile::TempDir) -> Desk {
+        let path = folder.path().join("a.db");
+        let busy = Duration::from_millis(10);
+        let conn = open_writer(&path, busy).unwrap();
+        let settings = Settings { path, clock: Arc::new(SystemClock), busy, idle: Duration::from_secs(1) };
+        Desk { conn, settings, durable: true }
+    }
+
+    fn claim() -> Work {
+        let lanes = vec![LaneAsk { lane: Lane::House, limit: 1, lease: Duration::from_secs(1) }];
+        Work::Claim(ClaimAsk { lanes, holder: "a".parse().unwrap() })
+    }
+
+    fn commit() -> Work {
+        let batch = Batch::new(CommitId::from_uuid(uuid::Uuid::nil()), "a".parse().unwrap());
+        Work::Commit(Box::new(crate::rows::encode(&batch).unwrap()))
+    }
+
+    /// 2 is FULL, 1 is NORMAL.
+    #[test]
+    fn a_commit_waits_for_the_disk_and_a_claim_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = desk(&folder);
+        for (group, synchronous) in
+            [(vec![claim()], 1), (vec![claim(), commit()], 2), (vec![Work::Check], 1), (vec![commit()], 2)]
+        {
+            let (jobs, mut answers): (Vec<_>, Vec<_>) = group.into_iter().map(job).unzip();
+            desk.group(jobs);
+            for answer in &mut answers {
+                answer.try_recv().unwrap().unwrap();
+            }
+            let now: i64 = desk.conn.query_row("PRAGMA synchronous", [], |r| r.get(0)).unwrap();
+            assert_eq!(now, synchronous);
+        }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = desk(&folder);
+        let (forgotten, answer) = job(commit());
+        drop(answer);
+        desk.group(vec![forgotten]);
+        let (asked, mut answer) = job(commit());
+        desk.group(vec![asked]);
+        match answer.try_recv().unwrap().unwrap() {
+            Answer::Committed(committed) => assert!(!committed.repeated),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_left_in_a_transaction_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = desk(&folder);
+        desk.conn.execute_batch("BEGIN").unwrap();
+        let (failing, mut answer) = job(commit());
+        desk.group(vec![failing]);
+        answer.try_recv().unwrap().unwrap_err();
+        let (good, mut answer) = job(commit());
+        desk.group(vec![good]);
+        answer.try_recv().unwrap().unwrap();
+    }
+}

@@ -149,8 +149,9 @@ fn processes_that_open_a_new_file_at_once_agree() {
             other.stdin.take().unwrap().write_all(b"!").unwrap();
         }
         for (mut other, output) in others.into_iter().zip(outputs) {
-            let opened = output.lines().any(|l| said(&l.unwrap()) == Some("opened"));
-            assert!(other.wait().unwrap().success() && opened);
+            let lines: Vec<String> = output.lines().map(Result::unwrap).collect();
+            assert!(other.wait().unwrap().success(), "{lines:?}");
+            assert!(lines.iter().any(|l| said(l) == Some("opened")), "{lines:?}");
         }
     }
 }
