@@ -1,1 +1,4 @@
 //! Revision probes for Capomastro: git and scripts.
+
+#[cfg(feature = "git")]
+pub mod git;
