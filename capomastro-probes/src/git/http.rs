@@ -129,44 +129,15 @@ impl Session<'_> {
                 StatusCode::UNAUTHORIZED if self.credentials.is_some() && !self.sends_credentials() => {
                     self.logged_in = true;
                 }
-                status if status.is_redirection() => self.follow(&url, response.headers())?,
+                status if status.is_redirection() => {
+                    let to = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
+                    self.base = redirected(&url, to.unwrap_or_default())?;
+                }
                 _ => return Err(self.refusal(&response)),
             }
         }
         Err(Error::config("the server redirects without end: give the URL at which the repository is")
             .with_context("at", self.base.as_str()))
-    }
-
-    fn follow(&mut self, from: &Url, headers: &HeaderMap) -> Result<()> {
-        let to = headers.get(LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| from.join(l).ok());
-        let Some(to) = to else { return Err(nonsense("a redirect to nowhere")) };
-        let mut shown_to = to.clone();
-        shown_to.set_query(None);
-        shown_to.set_fragment(None);
-        // Whatever is written before the host is not ours to show.
-        let cleared = shown_to.set_username("").is_ok() && shown_to.set_password(None).is_ok();
-        let shown_to = if cleared { shown(shown_to.as_str(), 300) } else { "elsewhere".into() };
-        let upgraded = from.scheme() == "http"
-            && to.scheme() == "https"
-            && from.host() == to.host()
-            && from.port().is_none()
-            && to.port().is_none();
-        if from.origin() != to.origin() && !upgraded {
-            return Err(Error::config("the server sends us to another place: if it is right, give that URL")
-                .with_context("to", shown_to));
-        }
-        let base = to.path().strip_suffix("/info/refs").map(str::to_owned);
-        let Some(path) = base.filter(|_| to.query() == from.query() && to.username().is_empty()) else {
-            return Err(Error::config(
-                "the server sends us to something that is no repository: check the URL",
-            )
-            .with_context("to", shown_to));
-        };
-        self.base = to;
-        self.base.set_query(None);
-        self.base.set_fragment(None);
-        self.base.set_path(&path);
-        Ok(())
     }
 
     /// A web server without git: what `git update-server-info` wrote, and `HEAD`.
@@ -273,6 +244,35 @@ impl Session<'_> {
     }
 }
 
+/// The repository's URL after the first request, for `from`, was sent to `to`.
+fn redirected(from: &Url, to: &str) -> Result<Url> {
+    let mut base = from.join(to).map_err(|_| nonsense("a redirect to nowhere"))?;
+    // What is written before the host and behind the path is not ours to show.
+    let mut place = base.clone();
+    place.set_query(None);
+    place.set_fragment(None);
+    let cleared = place.set_username("").is_ok() && place.set_password(None).is_ok();
+    let place = if cleared { shown(place.as_str(), 300) } else { "elsewhere".into() };
+    let upgraded = from.scheme() == "http"
+        && base.scheme() == "https"
+        && from.host() == base.host()
+        && from.port().is_none()
+        && base.port().is_none();
+    if from.origin() != base.origin() && !upgraded {
+        return Err(Error::config("the server sends us to another place: if it is right, give that URL")
+            .with_context("to", place));
+    }
+    let is_plain = base.query() == from.query() && base.username().is_empty() && base.password().is_none();
+    let Some(path) = base.path().strip_suffix("/info/refs").filter(|_| is_plain).map(str::to_owned) else {
+        return Err(Error::config("the server sends us to something that is no repository: check the URL")
+            .with_context("to", place));
+    };
+    base.set_query(None);
+    base.set_fragment(None);
+    base.set_path(&path);
+    Ok(base)
+}
+
 async fn send(request: RequestBuilder) -> Result<Response> {
     request.send().await.map_err(broken)
 }
@@ -293,4 +293,41 @@ fn broken(e: reqwest::Error) -> Error {
         (ErrorKind::Unavailable, "the connection to the server broke")
     };
     Error::new(kind, message).with_source(e.without_url())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_followed_where_it_is_safe() {
+        let asked = |url: &str| Url::parse(&format!("{url}/info/refs?service=git-upload-pack")).unwrap();
+        let q = "info/refs?service=git-upload-pack";
+        for (from, to, base) in [
+            ("http://h/a", format!("/b/{q}"), Some("http://h/b")),
+            ("http://h/a", format!("https://h/a/{q}"), Some("https://h/a")),
+            ("http://h/a", format!("https://h:443/b.git/{q}"), Some("https://h/b.git")),
+            ("https://h/a", format!("https://H/b/{q}"), Some("https://h/b")),
+            ("https://h:8443/a", format!("https://h:8443/b/{q}"), Some("https://h:8443/b")),
+            ("https://h/a", format!("http://h/a/{q}"), None),
+            ("http://h/a", format!("https://other/a/{q}"), None),
+            ("http://h:80/a", format!("https://h:8443/a/{q}"), None),
+            ("http://h:8080/a", format!("https://h/a/{q}"), None),
+            ("https://h/a", format!("https://h.evil/a/{q}"), None),
+            ("https://h/a", format!("https://hunter2@h/a/{q}"), None),
+            ("https://h/a", format!("https://u:hunter2@h/a/{q}"), None),
+            ("https://h/a", "/login?next=hunter2".into(), None),
+            ("https://h/a", "/a/info/refs?service=git-receive-pack".into(), None),
+            ("https://h/a", "/a/info/refs".into(), None),
+            ("https://h/a", "file:///etc/passwd".into(), None),
+            ("https://h/a", "http://[".into(), None),
+            ("https://h/a", String::new(), Some("https://h/a")),
+        ] {
+            let got = redirected(&asked(from), &to);
+            if let Err(e) = &got {
+                assert!(!e.report().contains("hunter2"), "{to}: {e:?}");
+            }
+            assert_eq!(got.ok().as_ref().map(Url::as_str), base, "{from} {to}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     handed::Handed,
-    listing::{Listing, Wants},
+    listing::{Listing, Wants, shown},
     protocol::refusal,
 };
 use capomastro_core::{
@@ -163,9 +163,22 @@ fn complaint(output: &CommandOutput) -> Error {
             "there is no ssh program: install OpenSSH, or name it to the probe's builder",
         )
     } else {
-        return refusal(&output.complaint());
+        return refusal(&essence(&String::from_utf8_lossy(&output.stderr)));
     };
-    Error::new(kind, message).with_context("git", output.complaint())
+    Error::new(kind, message).with_context("git", essence(&String::from_utf8_lossy(&output.stderr)))
+}
+
+/// The lines of a complaint without those that git appends to each.
+fn essence(text: &str) -> String {
+    let appended =
+        ["could not read from remote repository", "please make sure you have", "and the repository exists"];
+    let telling = text.lines().map(str::trim).filter(|line| {
+        let lower = line.to_ascii_lowercase();
+        !line.is_empty() && !appended.iter().any(|a| lower.contains(a))
+    });
+    let mut lines: Vec<&str> = telling.collect();
+    let last = lines.split_off(lines.len().saturating_sub(4));
+    if last.is_empty() { "no reason given".into() } else { shown(&last.join(" | "), 500) }
 }
 
 #[cfg(test)]
