@@ -1,1 +1,3 @@
 //! Revision probes for Capomastro: git and scripts.
+
+pub mod script;

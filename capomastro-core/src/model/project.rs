@@ -90,8 +90,6 @@ pub struct CurrentBuild {
 pub enum MissingReason {
     /// The dependency has never ended good.
     NeverBuilt,
-    /// The dependency's first build is under way elsewhere or waits.
-    NotYetBuilt,
 }
 
 /// Where the content of one slot comes from.

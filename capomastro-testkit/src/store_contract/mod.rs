@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use capomastro_core::{async_trait, memory::InMemoryStore, store::StateStore};
-//! use capomastro_testkit::{clock::ManualClock, store_contract::StoreHarness};
+//! use capomastro_testkit::{fakes::ManualClock, store_contract::StoreHarness};
 //! use std::sync::Arc;
 //!
 //! #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ mod racing;
 mod records;
 mod samples;
 
-use crate::clock::ManualClock;
+use crate::fakes::ManualClock;
 use capomastro_core::{
     async_trait,
     store::StateStore,
