@@ -65,7 +65,7 @@ async fn a_hundred_branches_are_one_listing() {
     let repo = Repo::empty();
     let runner = Remembering::new();
     let ssh = ssh::stand_in(repo.root.path());
-    let probe = GitProbe::builder().runner(runner.clone()).ssh(ssh).build();
+    let probe = GitProbe::builder().runner(Arc::<Remembering>::clone(&runner)).ssh(ssh).build();
     hundred(&probe, &repo, &format!("host.invalid:{}", repo.url())).await;
     assert_eq!(runner.commands().len(), 1);
 

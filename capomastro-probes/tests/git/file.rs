@@ -12,7 +12,8 @@ use capomastro_core::{
 use capomastro_probes::git::{GitProbe, GitSource};
 use std::{
     fs,
-    sync::atomic::{AtomicBool, Ordering},
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,6 +77,9 @@ async fn one_damaged_ref_hurts_no_other() {
     ] {
         fs::write(repo.path().join("refs/heads").join(name), content).unwrap();
     }
+    // The library also looks for refs in folders beside refs/.
+    fs::create_dir_all(repo.path().join("tags/refs/heads")).unwrap();
+    fs::write(repo.path().join("tags/refs/heads/gone"), format!("{id}\n")).unwrap();
     let names = ["empty", "main", "nonsense", "missing", "circle", "gone"];
     let asks = names.map(|n| ask_for(GitSource::new(repo.url()).branch(n)));
     let answers = within(GitProbe::new().probe(&asks)).await;
@@ -127,39 +131,56 @@ async fn history_that_is_not_there_proves_nothing() {
     assert_ne!(first, second);
 }
 
-/// A ref that is there all the time is seen at each look, while others pack and move it.
+/// A ref is seen at each look after it was made, while git packs it: it is in `packed-refs` before it stops being loose.
 #[tokio::test(flavor = "multi_thread")]
 async fn packing_meanwhile_hides_nothing() {
+    const ROUNDS: usize = 2_000;
     let repo = Repo::empty();
-    let (first, second) = (repo.advance("main"), repo.advance("main"));
-    let done = AtomicBool::new(false);
-    let probe = GitProbe::builder().relation_limit(0).build();
-    let asks: Vec<_> = (0..8).map(|_| ask_for(GitSource::new(repo.url()).branch("main"))).collect();
-    let looks = std::thread::scope(|scope| {
+    let id = repo.advance("main");
+    let (made, looked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let probe = GitProbe::new();
+    std::thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..100 {
-                repo.git("pack-refs --all --prune");
-                repo.git(&format!("update-ref refs/heads/main {first}"));
-                repo.git("pack-refs --all --prune");
-                repo.git(&format!("update-ref refs/heads/main {second}"));
+            let replace = |path: &Path, text: &str| {
+                let new = repo.path().join("new");
+                fs::write(&new, text).unwrap();
+                fs::rename(&new, path).unwrap();
+            };
+            for round in 1..=ROUNDS {
+                let name = format!("refs/heads/b{round}");
+                let loose = repo.path().join(&name);
+                replace(&loose, &format!("{id}\n"));
+                made.store(round, Ordering::SeqCst);
+                if round % 100 == 0 {
+                    repo.git("pack-refs --all --prune");
+                } else {
+                    // The steps of git pack-refs, at another moment of the look each time.
+                    (0..round * 10).for_each(|_| std::hint::spin_loop());
+                    replace(
+                        &repo.path().join("packed-refs"),
+                        &format!("# pack-refs with: peeled fully-peeled sorted \n{id} {name}\n"),
+                    );
+                    fs::remove_file(&loose).unwrap();
+                }
+                while looked.load(Ordering::SeqCst) < round {
+                    std::thread::yield_now();
+                }
             }
-            done.store(true, Ordering::SeqCst);
         });
         tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(async {
-                let mut looks = 0;
-                while !done.load(Ordering::SeqCst) {
-                    for answer in within(probe.probe(&asks)).await {
-                        let Ok(Probed::Observed(o)) = answer else { panic!("look {looks}: {answer:?}") };
-                        assert!([&first, &second].contains(&&o.revision.to_string()));
-                    }
-                    looks += 1;
+            for round in 1..=ROUNDS {
+                while made.load(Ordering::SeqCst) < round {
+                    std::thread::yield_now();
                 }
-                looks
-            })
-        })
+                let ask = ask_for(GitSource::new(repo.url()).branch(format!("b{round}")));
+                let answer = tokio::runtime::Handle::current().block_on(answer(&probe, ask));
+                let seen = matches!(&answer, Ok(Probed::Observed(o)) if o.revision.as_str() == id);
+                // A failure lets the other thread go on to its end.
+                looked.store(if seen { round } else { usize::MAX }, Ordering::SeqCst);
+                assert!(seen, "round {round}: {answer:?}");
+            }
+        });
     });
-    assert!(looks > 100, "{looks}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +188,7 @@ async fn what_may_not_be_read_is_told() {
     use std::os::unix::fs::PermissionsExt;
     let repo = Repo::empty();
     repo.advance("main");
-    fs::set_permissions(repo.root.path(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(repo.root.path(), fs::Permissions::from_mode(0o000)).unwrap();
     let readable = fs::metadata(repo.path()).is_ok();
     let answer = answer(&GitProbe::new(), ask_for(GitSource::new(repo.url()))).await;
     fs::set_permissions(repo.root.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,5 +1,7 @@
 //! The git probe against real repositories, servers and programs.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 mod asking;
 mod cost;
 mod credentials;

@@ -13,6 +13,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 /// An ssh program that runs what is asked for on this machine, in a directory whose name needs quoting.
@@ -89,7 +90,7 @@ exec sh -c "$1"
         ),
     );
     let runner = Remembering::new();
-    let probe = GitProbe::builder().runner(runner.clone()).ssh(ssh).build();
+    let probe = GitProbe::builder().runner(Arc::<Remembering>::clone(&runner)).ssh(ssh).build();
     let source = GitSource::new(format!("ssh://host.invalid{}", repo.url()))
         .branch("main")
         .ssh_key("deploy")
@@ -118,7 +119,11 @@ async fn the_environment_is_said_in_full() {
     repo.advance("main");
     let runner = Remembering::new();
     let ssh = stand_in(repo.root.path());
-    let probe = GitProbe::builder().runner(runner.clone()).ssh(ssh).env("SSH_AUTH_SOCK", "/agent").build();
+    let probe = GitProbe::builder()
+        .runner(Arc::<Remembering>::clone(&runner))
+        .ssh(ssh)
+        .env("SSH_AUTH_SOCK", "/agent")
+        .build();
     seen(&probe, ask_for(GitSource::new(format!("host.invalid:{}", repo.url())).branch("main"))).await;
     let command = &runner.commands()[0];
     for (name, value) in [
@@ -216,7 +221,7 @@ async fn refs_in_tables_are_left_to_the_git_program() {
     let source = || ask_for(GitSource::new(repo.url()).branch("main"));
     assert_eq!(failure(&GitProbe::new(), source()).await.kind(), ErrorKind::Unsupported);
     let runner = Remembering::new();
-    let probe = GitProbe::builder().runner(runner.clone()).build();
+    let probe = GitProbe::builder().runner(Arc::<Remembering>::clone(&runner)).build();
     assert_eq!(seen(&probe, source()).await.revision.as_str(), id);
     assert_eq!(runner.commands().len(), 1);
     let work_tree = repo.root.path().join("tree");

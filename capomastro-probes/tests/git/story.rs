@@ -140,6 +140,13 @@ async fn tell(told: Told<'_>) {
     told.at(told.source().reference("HEAD"), &first, None, None).await;
     assert!(!seen(&told.probe, ask_for(told.source())).await.metadata.contains_key("points_to"));
 
+    // Names that end alike.
+    repo.git(&format!("update-ref refs/heads/refs/heads/ghost {first}"));
+    repo.git(&format!("update-ref refs/tags/refs/heads/ghost {first}"));
+    told.nowhere(told.source().branch("ghost")).await;
+    repo.git(&format!("update-ref refs/heads/folder/HEAD {first}"));
+    told.nowhere(told.source().branch("folder")).await;
+
     // Refs of neither kind.
     repo.git(&format!("update-ref refs/pull/7/head {third}"));
     told.at(told.source().reference("refs/pull/7/head"), &third, None, None).await;
