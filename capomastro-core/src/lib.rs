@@ -1,4 +1,5 @@
 //! Rebuild software only when its source changed.
+pub mod budget;
 pub mod command;
 pub mod decide;
 pub mod detect;
