@@ -11,7 +11,7 @@ pub type Timestamp = DateTime<Utc>;
 /// A point on a local clock that only runs forward: time since an arbitrary origin of that clock.
 ///
 /// Comparable only with other readings of the same [`Clock`].
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Monotonic(pub Duration);
 
 impl Monotonic {

@@ -10,7 +10,7 @@ use crate::{
         Artifact, Build, Note, Phase, Policy, Revision, Stop, StopReason, StoredRefusal, Timeouts, WhenBlind,
         cut,
     },
-    schedule::{backoff, drive_cadence},
+    schedule::{backoff, look_cadence},
     time::{Timestamp, later, until},
 };
 use std::time::Duration;
@@ -207,7 +207,7 @@ fn submitted(build: &Build, external: &crate::model::ExternalRef, note: &Note, n
     build.refusal = None;
     let events = vec![EventKind::BuildSubmitted { build: build.id }];
     let note = Note { stalls: 0, waits_for: None, ..note.clone() };
-    Step::Advance { after: drive_cadence(Duration::ZERO), build: Box::new(build), note, events }
+    Step::Advance { after: look_cadence(Duration::ZERO), build: Box::new(build), note, events }
 }
 
 /// What the answer to a search by key means.
@@ -308,7 +308,7 @@ pub fn reported(
         None => {}
     }
     let age = until(build.submitted_at.unwrap_or(now), now);
-    let after = if build.stop.is_some() { drive_cadence(Duration::ZERO) } else { drive_cadence(age) };
+    let after = if build.stop.is_some() { look_cadence(Duration::ZERO) } else { look_cadence(age) };
     if durable {
         Step::Advance { build: Box::new(next), after, note, events: Vec::new() }
     } else {

@@ -1,74 +1,84 @@
-//! What one remote host and one probe may be asked for, in this process.
+//! The budgets of this process, shared by all looks that are under way.
 
 use crate::{
-    budget::{Bucket, Budget, Grant},
+    budget::{Answer, Budget, BudgetReason, Budgets, Permit},
     model::{ProbeKey, ProbeName},
     time::Monotonic,
 };
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-/// The most remotes whose use is remembered; unused ones are forgotten first.
-const MOST_REMOTES: usize = 10_000;
+/// How soon a look asks again while others use all that may be under way.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
-pub(super) struct Budgets {
-    remote: Budget,
+pub(super) struct SharedBudgets {
     kinds: BTreeMap<ProbeName, Budget>,
-    buckets: Mutex<BTreeMap<String, Bucket>>,
+    budgets: Mutex<Budgets>,
 }
 
 /// What was taken for one look; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit<'a> {
-    budgets: &'a Budgets,
-    names: Vec<String>,
+pub(super) struct Taken<'a> {
+    budgets: &'a SharedBudgets,
+    permit: Option<Permit>,
 }
 
-impl Drop for Permit<'_> {
+impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        let mut buckets = self.budgets.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        for name in &self.names {
-            if let Some(bucket) = buckets.get_mut(name) {
-                bucket.give_back();
-            }
+        if let Some(permit) = self.permit.take() {
+            self.budgets.lock().release(permit);
         }
     }
 }
 
-/// Why a look has to wait, and for how long.
+/// Why a look has to wait, in words, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
-    pub(super) of: String,
+    pub(super) why: String,
     pub(super) wait: Duration,
 }
 
-impl Budgets {
-    pub(super) const fn new(remote: Budget, kinds: BTreeMap<ProbeName, Budget>) -> Self {
-        Self { remote, kinds, buckets: Mutex::new(BTreeMap::new()) }
+fn kind(probe: &ProbeName) -> String {
+    format!("probe {probe}")
+}
+
+impl SharedBudgets {
+    pub(super) fn new(remote: Budget, kinds: BTreeMap<ProbeName, Budget>) -> Self {
+        let budgets = kinds.iter().fold(Budgets::new(remote), |all, (name, own)| all.with(kind(name), *own));
+        Self { kinds, budgets: Mutex::new(budgets) }
     }
 
-    /// Takes what one look needs, all of it or nothing.
-    pub(super) fn take(&self, probe: &ProbeName, key: &ProbeKey, now: Monotonic) -> Result<Permit<'_>, Wait> {
-        let mut permit = Permit { budgets: self, names: Vec::new() };
-        let kind = self.kinds.get(probe).map(|b| (format!("probe {probe}"), *b));
-        let remote = key.remote().map(|r| (format!("remote {r}"), self.remote));
-        for (name, budget) in kind.into_iter().chain(remote) {
-            let grant = {
-                let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-                if buckets.len() >= MOST_REMOTES {
-                    buckets.retain(|_, b| !b.is_idle(now));
-                }
-                buckets.entry(name.clone()).or_insert_with(|| Bucket::new(budget, now)).take(now)
-            };
-            match grant {
-                Grant::Granted => permit.names.push(name),
-                Grant::Wait(wait) => return Err(Wait { of: name, wait }),
+    fn lock(&self) -> MutexGuard<'_, Budgets> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what one look of at most this long needs, all of it or nothing.
+    pub(super) fn take(
+        &self,
+        probe: &ProbeName,
+        key: &ProbeKey,
+        now: Monotonic,
+        at_most: Duration,
+    ) -> Result<Taken<'_>, Wait> {
+        let own = self.kinds.contains_key(probe).then(|| kind(probe));
+        let names: Vec<&str> = own.as_deref().into_iter().chain(key.remote()).collect();
+        if names.is_empty() {
+            return Ok(Taken { budgets: self, permit: None });
+        }
+        match self.lock().ask(&names, now, at_most) {
+            Answer::Granted(permit) => Ok(Taken { budgets: self, permit: Some(permit) }),
+            Answer::WaitUntil { until, why } => {
+                let wait = until.0.saturating_sub(now.0);
+                let wait = match why {
+                    BudgetReason::Concurrent { .. } => wait.min(ASK_AGAIN),
+                    _ => wait,
+                };
+                Err(Wait { why: why.to_string(), wait })
             }
         }
-        Ok(permit)
     }
 }

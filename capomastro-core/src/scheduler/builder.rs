@@ -1,6 +1,6 @@
 //! Putting a scheduler together.
 
-use super::{Inner, Scheduler, budgets::Budgets};
+use super::{Inner, Scheduler, budgets::SharedBudgets};
 use crate::{
     Error, Result,
     budget::Budget,
@@ -305,6 +305,9 @@ impl SchedulerBuilder {
                 .with_context("launcher", name));
             }
         }
+        for budget in self.kind_budgets.values().chain([&self.remote_budget]) {
+            budget.validate()?;
+        }
         let kind_budgets: BTreeMap<ProbeName, Budget> = named(self.kind_budgets)?;
         let holder: HolderId = format!("{instance}/{:032x}", random.bits()).parse()?;
         Ok(Scheduler {
@@ -318,7 +321,7 @@ impl SchedulerBuilder {
                 clock,
                 random,
                 holder,
-                budgets: Budgets::new(self.remote_budget, kind_budgets),
+                budgets: SharedBudgets::new(self.remote_budget, kind_budgets),
                 config,
                 wake: Notify::new(),
                 returns: std::sync::Mutex::default(),

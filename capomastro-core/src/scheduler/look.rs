@@ -78,14 +78,12 @@ impl Inner {
         let answers = match key {
             Err(error) => items.iter().map(|_| failed(&error)).collect(),
             Ok(key) => {
-                let permit = match self.budgets.take(&name, &key, self.clock.monotonic()) {
+                let longest = longest_deadline(&items);
+                let permit = match self.budgets.take(&name, &key, self.clock.monotonic(), longest) {
                     Ok(permit) => permit,
                     Err(wait) => {
                         for item in items {
-                            let note = Note {
-                                waits_for: Some(format!("the budget of {}", wait.of)),
-                                ..item.claim.note.clone()
-                            };
+                            let note = Note { waits_for: Some(wait.why.clone()), ..item.claim.note.clone() };
                             self.give_back(item.claim, wait.wait, note);
                         }
                         return;
@@ -108,7 +106,7 @@ impl Inner {
             let error = Error::config("no probe of this name is registered");
             return items.iter().map(|_| failed(&error)).collect();
         };
-        let longest = items.iter().map(|i| i.dependency.policy.timeouts.probe).max().unwrap_or_default();
+        let longest = longest_deadline(items);
         let mut deadline = longest;
         if asked.plus(self.config.look_lease).minus(MARGIN) < self.clock.monotonic().plus(longest) {
             deadline = match self.hold_looks(items, longest + MARGIN * 2).await {
@@ -337,6 +335,10 @@ fn is_uneventful(before: &DependencyState, after: &DependencyState, decided: &[D
     let mut same = after.clone();
     same.applied_ticket = before.applied_ticket;
     same == *before
+}
+
+fn longest_deadline(items: &[LookItem]) -> Duration {
+    items.iter().map(|i| i.dependency.policy.timeouts.probe).max().unwrap_or_default()
 }
 
 fn counted(claim: &Claim, now: Timestamp, name: &str) -> Note {

@@ -33,7 +33,7 @@ use crate::{
     store::{PutBack, StateStore},
     time::{Clock, Random},
 };
-use budgets::Budgets;
+use budgets::SharedBudgets;
 use builder::Config;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Notify;
@@ -55,7 +55,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     holder: HolderId,
-    budgets: Budgets,
+    budgets: SharedBudgets,
     config: Config,
     /// Somebody in this process made work due.
     wake: Notify,

@@ -59,6 +59,18 @@ const MAX_OUTPUT: usize = 64 * 1024;
 /// exit statuses 126 and 127) or [`Corrupt`](ErrorKind::Corrupt) (not one line of 1 to 1,024 bytes of UTF-8, more than
 /// 64 KiB printed); [`TimedOut`](ErrorKind::TimedOut) and [`Unavailable`](ErrorKind::Unavailable) (another exit status,
 /// a signal) may pass. They repeat the end of standard error, without the values of secrets.
+///
+/// ```
+/// use capomastro_core::probe::RevisionProbe;
+/// use capomastro_probes::script::{ScriptProbe, ScriptSource};
+/// use std::sync::Arc;
+///
+/// # fn main() -> capomastro_core::Result<()> {
+/// let probe = ScriptProbe::new(Arc::new(capomastro_process::ProcessRunner::new()));
+/// let source = ScriptSource::token(["svnversion", "/srv/trunk"]).into_source("script")?;
+/// assert!(probe.key(&source).is_ok());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ScriptProbe {
     runner: Arc<dyn CommandRunner>,

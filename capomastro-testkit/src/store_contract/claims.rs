@@ -280,6 +280,10 @@ pub(super) async fn the_next_due_time_is_that_of_the_lanes_asked_for(harness: &d
     assert_eq!(next(&[&a, &b], 9).await, at(30));
     desk.clock.advance(25 * SECOND);
     assert_eq!(next(&[&a, &b], 9).await, at(85), "what is held will be due when its lease ends");
+    let only = probe("only");
+    desk.commit(&desk.due_batch(&[], [in_lane(Task::Sweep, &only, Duration::ZERO)])).await;
+    assert_eq!(next(&[&only], 9).await, None, "what this ask took is not next");
+    assert_eq!(next(&[&only], 9).await, at(110));
 }
 
 pub(super) async fn a_clock_that_jumps_loses_nothing(harness: &dyn StoreHarness) {
