@@ -10,14 +10,13 @@ use crate::{
         Accounted, BuildId, Cause, DependencyState, EndReason, Held, LastDecision, Linked, OnHeld,
         Parameters, ReceiptId, ReceiptState, Relation, Request, Revision, Settled, StoredTrigger, Trigger,
     },
+    schedule::MAX_BACKOFF,
     time::{Timestamp, later, until},
 };
 use std::time::Duration;
 
 /// How long a lock that is held elsewhere is left alone.
 const HELD_ELSEWHERE: Duration = Duration::from_secs(5);
-/// No retry waits longer.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(3_600);
 
 /// Puts everything that waits through the table, in order, then the occasion itself, then what debt remains, then an
 /// owed retry.
@@ -68,7 +67,7 @@ impl Run<'_> {
         }
         state.debt_since = state.debt_since.map(|t| t.min(now));
         if let Some(not_before) = state.retry.as_mut().and_then(|r| r.not_before.as_mut()) {
-            *not_before = (*not_before).min(later(now, LONGEST_BACKOFF));
+            *not_before = (*not_before).min(later(now, MAX_BACKOFF));
         }
     }
 

@@ -8,6 +8,8 @@ mod evaluate;
 mod evaluation;
 mod people;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 pub use end::{EndOfBuild, end_build};
 pub use evaluate::evaluate;

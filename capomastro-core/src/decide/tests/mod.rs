@@ -1,0 +1,10 @@
+//! The rules, held to the decision table, to each sentence about it, to the stories that once broke them, and to random
+//! histories.
+
+mod bullets;
+mod ends;
+mod histories;
+mod laws;
+mod rows;
+mod stories;
+mod world;
