@@ -6,5 +6,6 @@ mod ends;
 mod histories;
 mod laws;
 mod rows;
+mod rows_held;
 mod stories;
 mod world;
