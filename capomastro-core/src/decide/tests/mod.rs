@@ -2,10 +2,12 @@
 //! histories.
 
 mod bullets;
+mod edits;
 mod ends;
 mod histories;
 mod laws;
 mod rows;
 mod rows_held;
 mod stories;
+mod view;
 mod world;

@@ -6,10 +6,10 @@
 //! - `scheduler`: driver 1 suspended before its send, driver 2 takes over; cancel that loses to success (its rule is in
 //!   `track`); old driver's late reference is kept until judged.
 
-use super::world::{World, secs};
+use super::world::{World, secs, seen};
 use crate::model::{
-    EndReason, First, OnHeld, Phase, Policy, Quiet, ReceiptState, Relation, RetryPolicy, RetryReason,
-    Settled, Veto,
+    EndReason, First, OnHeld, Parameters, Phase, Policy, Quiet, ReceiptState, Relation, RetryPolicy,
+    RetryReason, Settled, Veto,
 };
 
 fn queue() -> Policy {
@@ -209,7 +209,7 @@ fn persons_old_pin_waits_and_the_source_has_not_moved() {
     {
         let mut world = World::on_held(policy);
         world.look("B");
-        world.pin("A", crate::model::Parameters::new(), Some(OnHeld::Coalesce));
+        world.pin("A", Parameters::new(), Some(OnHeld::Coalesce));
         world.look("B");
         assert_eq!((world.decisions(), world.loud()), (vec!["Unchanged"], 0), "no discard");
         assert_eq!(world.waiting(), ["!A"], "no second request");
@@ -395,7 +395,7 @@ fn answers_like_304_with_a_debt_and_a_policy_that_needs_a_relation() {
     let late = world.begin_look();
     world.end_good();
     assert_eq!(world.building(), Some("B"));
-    world.answer(&late, &super::world::seen("C", Some(Relation::Forward { by: None })));
+    world.answer(&late, &seen("C", Some(Relation::Forward { by: None })));
     world.end_good();
     assert_eq!((world.decisions(), world.look_in()), (vec!["RelationStale"], Some(0)));
     world.same_as_seen();

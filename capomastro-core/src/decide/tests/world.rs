@@ -249,19 +249,25 @@ impl World {
         parameters: Parameters,
         on_held: Option<OnHeld>,
     ) -> ReceiptId {
+        self.pin_with_key(revision, parameters, on_held, None)
+    }
+
+    /// The same, as a part of a whole-project request.
+    pub(super) fn pin_with_key(
+        &mut self,
+        revision: &str,
+        parameters: Parameters,
+        on_held: Option<OnHeld>,
+        build_key: Option<&str>,
+    ) -> ReceiptId {
         let receipt = ReceiptId::from_uuid(self.draw());
         let cause =
             Cause { trigger: Trigger::Manual, requester: None, receipt: Some(receipt), project_build: None };
+        let build_key = build_key.map(|k| k.parse().unwrap());
         self.own_policy |= on_held.is_some();
-        let revision = rev(revision);
         self.begin();
-        self.evaluate(&Occasion::Pinned(PinnedTrigger {
-            cause,
-            revision,
-            parameters,
-            build_key: None,
-            on_held,
-        }));
+        let revision = rev(revision);
+        self.evaluate(&Occasion::Pinned(PinnedTrigger { cause, revision, parameters, build_key, on_held }));
         receipt
     }
 
@@ -391,85 +397,6 @@ impl World {
         self.clock_jumped = true;
         self.look_due = self.look_due.map(|t| t - by);
         self.evaluate_due = self.evaluate_due.map(|t| t - by);
-    }
-
-    // --- what is there -----------------------------------------------------------------------------------------------
-
-    /// The revisions of all builds, in the order of their starts.
-    pub(super) fn started(&self) -> Vec<&str> {
-        self.builds.iter().map(|b| b.revision.as_str()).collect()
-    }
-
-    /// The revision of the build under way.
-    pub(super) fn building(&self) -> Option<&str> {
-        self.state.held.as_ref().map(|h| h.revision.as_str())
-    }
-
-    /// What stands for the dependency.
-    pub(super) fn linked(&self) -> Option<&str> {
-        self.state.linked.as_ref().map(|l| l.revision.as_str())
-    }
-
-    /// What is accounted for.
-    pub(super) fn accounted(&self) -> Option<&str> {
-        self.state.accounted_revision().map(Revision::as_str)
-    }
-
-    /// What was last observed.
-    pub(super) fn observed(&self) -> Option<&str> {
-        self.state.observed_revision().map(Revision::as_str)
-    }
-
-    /// What waits, in order: `B` for a change that was seen, `!` for whatever is there, `!B` for a revision that somebody
-    /// asked for.
-    pub(super) fn waiting(&self) -> Vec<String> {
-        let show = |r: &crate::model::Request| {
-            let forced = if r.forced { "!" } else { "" };
-            format!("{forced}{}", r.revision.as_ref().map_or("", Revision::as_str))
-        };
-        self.state.waiting.iter().map(show).collect()
-    }
-
-    /// The names of what the last operation decided.
-    pub(super) fn decisions(&self) -> Vec<&'static str> {
-        self.decided.iter().map(|d| d.decision.name()).collect()
-    }
-
-    /// What the last operation decided, if it was one thing that was recorded.
-    pub(super) fn recorded(&self) -> Option<&'static str> {
-        match &self.decided[..] {
-            [one] if !one.counted => Some(one.decision.name()),
-            _ => None,
-        }
-    }
-
-    /// Where a trigger stands.
-    pub(super) fn receipt(&self, id: ReceiptId) -> &ReceiptState {
-        &self.receipts[&id]
-    }
-
-    /// Why a trigger ended without a build.
-    pub(super) fn reason(&self, id: ReceiptId) -> Option<&EndReason> {
-        match self.receipt(id) {
-            ReceiptState::Ended { reason } => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// The last build.
-    pub(super) fn last(&self) -> &Build {
-        self.builds.last().expect("something was built")
-    }
-
-    /// How many loud events there were in the last operation.
-    pub(super) fn loud(&self) -> usize {
-        let loud = |e: &&EventKind| matches!(e, EventKind::Vetoed { .. } | EventKind::Discarded { .. });
-        self.events.iter().filter(loud).count()
-    }
-
-    /// In how many seconds a look is due that a decision asked for.
-    pub(super) fn look_in(&self) -> Option<u64> {
-        self.look_due.map(|at| crate::time::until(self.now, at).as_secs())
     }
 
     // --- the scheduler's part ----------------------------------------------------------------------------------------
