@@ -475,7 +475,6 @@ impl Run<'_> {
     }
 
     fn finish(mut self) -> Evaluation {
-        self.drop_dead_retry();
         if let LockView::HeldElsewhere { .. } = self.context.lock
             && self.out.state.held.is_none()
             && (self.debt_is_evaluated() || !self.out.state.waiting.is_empty())

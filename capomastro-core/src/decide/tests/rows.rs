@@ -49,6 +49,10 @@ impl Rows {
     }
 
     fn row(&self) -> &'static str {
+        self.row_with(&Parameters::new())
+    }
+
+    fn row_with(&self, parameters: &Parameters) -> &'static str {
         let context = Context {
             policy: &self.world.policy,
             now: self.world.now,
@@ -62,7 +66,7 @@ impl Rows {
             revision: &rev("B"),
             pinned: false,
             relation,
-            parameters: &Parameters::new(),
+            parameters,
             on_held: OnHeld::DiscardLoudly,
             waited: false,
         };
@@ -95,6 +99,7 @@ fn the_first_row_that_matches_counts() {
     assert_eq!(rows.row(), "DiscardedLoudly");
     rows.lock = LockView::AsStored;
     assert_eq!(rows.row(), "Reused");
+    assert_eq!(rows.row_with(&own("x")), "Build", "what is known was built without own parameters");
     rows.world.policy.reuse_known = false;
     assert_eq!(rows.row(), "Build");
 }
@@ -457,6 +462,18 @@ fn row_7_is_loud_for_a_change_that_waited_too() {
     world.end_good();
     assert_eq!((world.decisions(), world.loud()), (vec!["Vetoed", "Vetoed"], 1));
     assert!(world.state.in_debt() && world.building().is_none());
+}
+
+#[test]
+fn row_7_is_loud_for_a_change_that_waited_and_is_not_the_newest() {
+    let mut world = World::on_held(OnHeld::Queue { max: 5 });
+    world.look("A");
+    world.look_with_relation("0", Relation::Rewound);
+    world.look_with_relation("B", Relation::Forward { by: Some(1) });
+    world.policy.veto = Veto { rewound: true, ..Veto::default() };
+    world.end_good();
+    assert_eq!((world.decisions(), world.loud()), (vec!["Vetoed", "Build"], 1));
+    assert_eq!(world.building(), Some("B"));
 }
 
 #[test]
