@@ -3,7 +3,9 @@
 use super::world::{World, own, rev};
 use crate::{
     events::EventKind,
-    model::{EndReason, LaunchKey, OnHeld, Phase, Policy, ReceiptState, RetryOn, RetryPolicy, RetryReason},
+    model::{
+        EndReason, First, LaunchKey, OnHeld, Phase, Policy, ReceiptState, RetryOn, RetryPolicy, RetryReason,
+    },
     schedule::backoff,
     time::{later, until},
 };
@@ -75,6 +77,7 @@ fn a_build_of_an_earlier_source_is_linked_if_good() {
         (Some("A"), None),
         "the epoch governs detection, not linking"
     );
+    assert_eq!(world.state.held_at, None, "nobody named it");
 }
 
 // --- failed ----------------------------------------------------------------------------------------------------------
@@ -267,6 +270,16 @@ fn only_what_is_accounted_in_this_epoch_is_retried() {
     world.edit_source();
     world.end_failed();
     assert_eq!(world.state.retry, None, "another epoch");
+    let mut world = World::with(retrying(RetryOn::Any).with_first(First::Baseline));
+    world.look("A");
+    world.look("B");
+    world.edit_source();
+    world.look("B");
+    assert_eq!(world.accounted(), Some("B"));
+    world.end_failed();
+    assert_eq!(world.state.retry, None, "another epoch, the same token");
+    world.advance(86_400);
+    assert_eq!(world.builds.len(), 1);
 }
 
 #[test]

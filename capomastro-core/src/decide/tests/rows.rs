@@ -6,7 +6,8 @@ use crate::{
     detect::Detection,
     events::EventKind,
     model::{
-        BuildId, EndReason, First, Health, OnHeld, Parameters, Policy, Quiet, ReceiptState, Relation, Veto,
+        BuildId, DependencyState, EndReason, First, Health, OnHeld, Parameters, Policy, Quiet, ReceiptState,
+        Relation, Veto,
     },
     time::later,
 };
@@ -371,9 +372,12 @@ fn row_5_is_about_the_first_only() {
 #[test]
 fn row_6_the_accounted_revision_is_unchanged() {
     let mut world = World::at_a(Policy::default());
+    let before = world.state.clone();
     world.look("A");
     assert_eq!(world.decisions(), ["Unchanged"]);
     assert!(world.decided[0].counted);
+    let ticket = world.state.applied_ticket;
+    assert_eq!(world.state, DependencyState { applied_ticket: ticket, ..before }, "nothing to write");
 }
 
 #[test]
