@@ -11,6 +11,8 @@ pub mod lock;
 pub mod memory;
 pub mod model;
 pub mod probe;
+#[cfg(test)]
+mod sample;
 pub mod schedule;
 pub mod scheduler;
 pub mod secret;

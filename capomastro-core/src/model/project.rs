@@ -90,6 +90,10 @@ pub struct CurrentBuild {
 pub enum MissingReason {
     /// The dependency has never ended good.
     NeverBuilt,
+    /// The dependency's first build is under way elsewhere or waits.
+    NotYetBuilt,
+    /// The dependency has left the project while its request waited.
+    Left,
 }
 
 /// Where the content of one slot comes from.

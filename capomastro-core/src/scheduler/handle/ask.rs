@@ -8,7 +8,7 @@ use crate::{
         BuildKey, Cause, DependencyId, EndReason, OnHeld, Parameters, ProjectBuildId, Receipt, ReceiptId,
         ReceiptState, Requester, Revision, StoredTrigger, Trigger,
     },
-    scheduler::{Inner, Scheduler, apply::Applying, commit::Attempts},
+    scheduler::{Inner, Scheduler, apply::Applying, commit::Attempts, projects::whole_request},
     store::{Draft, DueChange, Record, Task},
     time::Timestamp,
 };
@@ -380,8 +380,7 @@ impl Inner {
             None => format!("{:032x}", self.random.bits()).parse()?,
         };
         let id = ProjectBuildId::draw(now, self.random.as_ref());
-        let mut receipts = BTreeMap::new();
-        let mut awaited = BTreeMap::new();
+        let mut receipts: BTreeMap<DependencyId, (ReceiptId, bool)> = BTreeMap::new();
         for dependency in chosen {
             let mut state = self.state_of(&mut draft, dependency).await?;
             let receipt = ReceiptId::draw(now, self.random.as_ref());
@@ -391,7 +390,7 @@ impl Inner {
                 receipt: Some(receipt),
                 project_build: Some((project.id, id)),
             };
-            receipts.insert(dependency, receipt);
+            receipts.insert(dependency, (receipt, state.paused.is_some()));
             if state.paused.is_some() {
                 let mut refused = Receipt::new(receipt, dependency, &cause, now);
                 refused.state = ReceiptState::Ended { reason: EndReason::Paused };
@@ -406,24 +405,11 @@ impl Inner {
             };
             self.store_trigger(&mut draft, &mut state, cause, receipt, &trigger, now)?;
             draft.put(Record::State(state));
-            awaited.insert(dependency, receipt);
         }
-        let paused: Vec<DependencyId> =
-            receipts.keys().filter(|d| !awaited.contains_key(d)).copied().collect();
-        let name = self
-            .link_whole(
-                &mut draft,
-                project.id,
-                id,
-                &awaited,
-                &paused,
-                &moves,
-                request.requester.clone(),
-                build_key.clone(),
-                now,
-            )
-            .await?;
+        let request = whole_request(&receipts, &moves, build_key.clone(), request.requester.clone());
+        let name = self.link_whole(&mut draft, project.id, id, request, now).await?;
         self.commit(draft).await?;
+        let receipts = receipts.into_iter().map(|(d, (r, _))| (d, r)).collect();
         Ok(WholeBuild { project_build: id, name, build_key, receipts })
     }
 }

@@ -192,24 +192,14 @@ impl Scheduler {
                     .with_context("dependency", dependency)
                     .with_context("project", project.name));
             }
-            if let Some(id) = build {
-                let good = draft.build(id).await?;
-                match good {
-                    None => {
-                        return Err(Error::new(
-                            ErrorKind::NotFound,
-                            "there is no such build, or none any more",
-                        )
-                        .with_context("build", id));
-                    }
-                    Some(b) if !b.good || b.dependency != found.id => {
-                        return Err(Error::invalid("only a good build of the dependency can be pinned")
-                            .with_context("build", id));
-                    }
-                    Some(_) => {}
-                }
-            }
-            self.inner.link_pin(&mut draft, project.id, found.id, build, now).await?;
+            let build = match build {
+                None => None,
+                Some(id) => Some(draft.build(id).await?.ok_or_else(|| {
+                    Error::new(ErrorKind::NotFound, "there is no such build, or none any more")
+                        .with_context("build", id)
+                })?),
+            };
+            self.inner.link_pin(&mut draft, project.id, found.id, build.as_ref(), now).await?;
             if draft.is_empty() {
                 return Ok(());
             }
