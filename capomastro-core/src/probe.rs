@@ -28,6 +28,8 @@ pub struct Ask {
     pub last_start: Option<Timestamp>,
     /// Whether a build holds the dependency.
     pub building: bool,
+    /// Whether somebody who wants a build whatever the source says awaits the answer.
+    pub wanted: bool,
     /// How long the answer may take. The caller drops the probe then.
     pub deadline: Duration,
     /// Where the values of secrets come from.
@@ -50,6 +52,7 @@ impl Ask {
             accounted: None,
             last_start: None,
             building: false,
+            wanted: false,
             deadline,
             secrets,
         }
@@ -69,6 +72,9 @@ pub enum Probed {
     /// The source is at the revision that was last seen (an HTTP 304, say). Decisions go on as if it had been observed
     /// again, so that a debt is paid. An error where nothing was seen before.
     SameAsSeen,
+    /// Nothing can be said of the source yet, because nothing was seen before and nothing changed since; where
+    /// something was seen before it means [`Probed::SameAsSeen`].
+    Nothing,
     /// The source is reachable and does not have what is looked for.
     NotFound,
 }

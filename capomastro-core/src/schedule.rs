@@ -36,3 +36,31 @@ impl Schedule {
         }
     }
 }
+
+/// The wait after so many failures in a row.
+pub fn backoff(failures: u32, base: Duration, permanent: bool) -> Duration {
+    let most = Duration::from_secs(3_600);
+    if permanent {
+        return most;
+    }
+    base.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX)).min(most)
+}
+/// Next.
+pub fn next_due(
+    s: &Schedule,
+    a: crate::time::Timestamp,
+    _id: crate::model::DependencyId,
+    now: crate::time::Timestamp,
+) -> Option<crate::time::Timestamp> {
+    match s {
+        Schedule::Every(d) => {
+            let k = crate::time::until(a, now).as_micros() / d.as_micros() + 1;
+            Some(crate::time::later(a, d.saturating_mul(u32::try_from(k).unwrap_or(u32::MAX))))
+        }
+        _ => None,
+    }
+}
+/// Cadence.
+pub fn drive_cadence(age: Duration) -> Duration {
+    (age / 10).clamp(Duration::from_secs(2), Duration::from_secs(30))
+}

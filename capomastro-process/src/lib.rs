@@ -1,1 +1,50 @@
 //! Commands on this machine, and builds as local processes, for Capomastro.
+//!
+//! - [`ProcessRunner`] runs a [`Command`](capomastro_core::command::Command) to its end, in a process group of its own
+//!   that is ended at the deadline, at too much output, and when the caller loses interest.
+//! - [`CommandLauncher`] builds with processes on this machine. A build has a folder of its own and a small supervisor
+//!   that outlives the scheduler, so that a scheduler which is restarted, or killed, finds the build again by its launch
+//!   key, with log, artifacts and exit status.
+//!
+//! Both need a Tokio runtime with its I/O driver enabled. [`ProcessRunner`] works on any Unix; [`CommandLauncher`] needs
+//! Linux, since it tells processes apart by what `/proc` says of them.
+
+mod fault;
+mod group;
+mod program;
+mod runner;
+
+#[cfg(target_os = "linux")]
+mod artifacts;
+#[cfg(target_os = "linux")]
+mod builder;
+#[cfg(target_os = "linux")]
+mod environment;
+#[cfg(target_os = "linux")]
+mod folder;
+#[cfg(target_os = "linux")]
+mod job;
+#[cfg(target_os = "linux")]
+mod launch;
+#[cfg(target_os = "linux")]
+mod launcher;
+#[cfg(target_os = "linux")]
+mod output;
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(target_os = "linux")]
+mod result;
+#[cfg(target_os = "linux")]
+mod retention;
+#[cfg(target_os = "linux")]
+mod root;
+#[cfg(target_os = "linux")]
+mod supervise;
+
+#[cfg(target_os = "linux")]
+pub use builder::CommandLauncherBuilder;
+#[cfg(target_os = "linux")]
+pub use job::{CommandJob, EnvValue};
+#[cfg(target_os = "linux")]
+pub use launcher::CommandLauncher;
+pub use runner::ProcessRunner;

@@ -8,7 +8,7 @@ use capomastro_core::{
     store::{Batch, Put, Record, StateStore},
     time::Clock,
 };
-use capomastro_testkit::{clock::ManualClock, store_contract::StoreHarness};
+use capomastro_testkit::{fakes::ManualClock, store_contract::StoreHarness};
 use std::sync::Arc;
 use uuid::Uuid;
 

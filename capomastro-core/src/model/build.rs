@@ -137,6 +137,15 @@ pub struct Stop {
     pub asked_at: Timestamp,
 }
 
+/// A refusal that has to be confirmed, since an earlier send of the same key may have taken effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRefusal {
+    /// For people.
+    pub reason: String,
+    /// Whether trying again is useless.
+    pub permanent: bool,
+}
+
 /// One launch of one dependency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -176,8 +185,10 @@ pub struct Build {
     /// The build that it repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<BuildId>,
-    /// How often this revision has been retried before.
+    /// How many retries of failed builds it makes; 0 for a build that is no retry.
     pub attempt: u32,
+    /// How many refusals in a row came before it.
+    pub refusals: u32,
     /// The launcher's name when it was decided.
     pub launcher: LauncherName,
     /// The launcher's configuration when it was decided.
@@ -187,8 +198,11 @@ pub struct Build {
     /// Facts that the launcher made durable before it sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memo: Option<Value>,
-    /// How often a send was begun.
+    /// How often a send was begun that may have reached the build system.
     pub sends: u32,
+    /// What a later send was refused with; it counts once the build is proven absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<StoredRefusal>,
     /// What the launcher calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalRef>,
@@ -212,7 +226,8 @@ pub struct Build {
     pub previous_start: Option<Timestamp>,
     /// When it was decided.
     pub requested_at: Timestamp,
-    /// When the last send was begun.
+    /// When the last send was begun that may have reached the build system; `None` in [`Phase::Launching`] means that none
+    /// did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launching_at: Option<Timestamp>,
     /// When the build system accepted it.

@@ -84,18 +84,33 @@ fn check_name(what: &str, s: &str) -> Result<()> {
 /// What answers together: sources with equal keys (kind, canonical remote, credentials) are answered by one run of
 /// a probe. 1 to 2,000 bytes; never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProbeKey(String);
+pub struct ProbeKey {
+    key: String,
+    remote: Option<String>,
+}
 
 impl ProbeKey {
     /// A key made of parts; equal parts, equal key.
     pub fn of(parts: &[&str]) -> Self {
         // A unit separator keeps ["a", "bc"] and ["ab", "c"] apart.
-        Self(parts.join("\u{1f}"))
+        Self { key: parts.join("\u{1f}"), remote: None }
+    }
+
+    /// The key with the host that is asked, so that looks at it share a budget.
+    #[must_use]
+    pub fn at(mut self, remote: impl Into<String>) -> Self {
+        self.remote = Some(remote.into());
+        self
+    }
+
+    /// The host that is asked, if one is.
+    pub fn remote(&self) -> Option<&str> {
+        self.remote.as_deref()
     }
 
     /// The key as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.key
     }
 }
 

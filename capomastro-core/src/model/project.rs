@@ -92,6 +92,8 @@ pub enum MissingReason {
     NeverBuilt,
     /// The dependency's first build is under way elsewhere or waits.
     NotYetBuilt,
+    /// The dependency has left the project while its request waited.
+    Left,
 }
 
 /// Where the content of one slot comes from.

@@ -25,6 +25,8 @@ pub enum Task {
     Release(BuildId),
     /// Judge the orphans of a build.
     Judge(BuildId),
+    /// Delete a dependency's oldest builds: there are more than are kept.
+    Trim(DependencyId),
     /// Delete what need not be kept any more.
     Sweep,
 }
@@ -38,6 +40,7 @@ impl fmt::Display for Task {
             Self::Drive(id) => write!(f, "drive/{id}"),
             Self::Release(id) => write!(f, "release/{id}"),
             Self::Judge(id) => write!(f, "judge/{id}"),
+            Self::Trim(id) => write!(f, "trim/{id}"),
             Self::Sweep => f.write_str("sweep"),
         }
     }
@@ -58,6 +61,7 @@ impl FromStr for Task {
             "drive" => Self::Drive(id.parse()?),
             "release" => Self::Release(id.parse()?),
             "judge" => Self::Judge(id.parse()?),
+            "trim" => Self::Trim(id.parse()?),
             _ => return Err(unknown()),
         })
     }

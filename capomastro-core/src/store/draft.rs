@@ -84,6 +84,17 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// As [`load`](Draft::load), without guards: for what cannot change any more, or whose change would write a record that
+    /// is guarded.
+    ///
+    /// # Errors
+    /// As [`StateStore::get`].
+    pub async fn load_unguarded(&mut self, keys: impl IntoIterator<Item = Key>) -> Result<()> {
+        let keys: Vec<Key> = keys.into_iter().filter(|k| !self.read.contains_key(k)).collect();
+        self.unguarded.extend(keys.iter().cloned());
+        self.load(keys).await
+    }
+
     /// A record as this draft would leave it.
     ///
     /// # Errors

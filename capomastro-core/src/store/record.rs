@@ -119,6 +119,10 @@ impl fmt::Display for Key {
 }
 
 /// A stored record.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would stand in every pattern, and records are moved rarely"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
@@ -228,9 +232,14 @@ impl ListKey {
         Self("deleted-dependencies".into())
     }
 
-    /// The orphans that nobody has judged.
-    pub fn orphans() -> Self {
-        Self("orphans".into())
+    /// The deleted projects whose records are still kept, by id.
+    pub fn deleted_projects() -> Self {
+        Self("deleted-projects".into())
+    }
+
+    /// The orphans of a build, by what the launcher calls them.
+    pub fn orphans_of(build: BuildId) -> Self {
+        Self(format!("orphans/{build}"))
     }
 
     /// The list as text.
@@ -311,10 +320,9 @@ impl Record {
                 }
                 lists
             }
-            Self::Orphan(r) if r.verdict.is_none() => {
-                vec![(ListKey::orphans(), format!("{}/{}", r.build, r.external))]
-            }
-            Self::Project(_) | Self::State(_) | Self::Orphan(_) | Self::Limit(_) | Self::Due(_) => vec![],
+            Self::Project(r) => vec![(ListKey::deleted_projects(), r.id.to_string())],
+            Self::Orphan(r) => vec![(ListKey::orphans_of(r.build), r.external.to_string())],
+            Self::State(_) | Self::Limit(_) | Self::Due(_) => vec![],
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a case works with: a store, its clock, fresh ids, and short ways to say what is expected.
 
 use super::StoreHarness;
-use crate::clock::ManualClock;
+use crate::fakes::ManualClock;
 use capomastro_core::{
     ErrorKind,
     events::StoredEvent,

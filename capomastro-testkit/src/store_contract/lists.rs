@@ -147,7 +147,10 @@ pub(super) async fn what_stays_is_paged_exactly_once(harness: &dyn StoreHarness)
         let mut after: Option<String> = None;
         let mut come = (0..40).filter(|i| i % 2 == 1);
         let mut go = goes.iter().rev();
+        let mut pages = 0;
         loop {
+            pages += 1;
+            assert!(pages <= 40, "paging comes to an end: {seen:?}");
             let page = desk.store.list(&by_name(backwards), after.as_deref(), 3).await.expect("a page");
             for item in &page.items {
                 *seen.entry(name(&item.record)).or_default() += 1;

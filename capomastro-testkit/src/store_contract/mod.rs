@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use capomastro_core::{async_trait, memory::InMemoryStore, store::StateStore};
-//! use capomastro_testkit::{clock::ManualClock, store_contract::StoreHarness};
+//! use capomastro_testkit::{fakes::ManualClock, store_contract::StoreHarness};
 //! use std::sync::Arc;
 //!
 //! #[derive(Debug, Default)]
@@ -41,14 +41,14 @@ mod racing;
 mod records;
 mod samples;
 
-use crate::clock::ManualClock;
+use crate::fakes::ManualClock;
 use capomastro_core::{
     async_trait,
     store::StateStore,
     time::{Clock, SystemClock},
 };
 use futures_util::future::{BoxFuture, Either, select};
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// Makes the stores that are tested.
 #[async_trait]
@@ -95,19 +95,26 @@ impl fmt::Debug for Case {
 ///
 /// # Panics
 /// If the store does not do it, or not within two minutes, or if there is no such case.
-pub fn run(name: &str, harness: &dyn StoreHarness) {
-    let case = CASES.iter().find(|case| case.name == name).expect("a case of this name");
+pub fn run(name: &str, harness: impl StoreHarness + 'static) {
+    let case = *CASES.iter().find(|case| case.name == name).expect("a case of this name");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()
         .build()
         .expect("a runtime for the case");
-    runtime.block_on(async {
-        let deadline = SystemClock.sleep(DEADLINE);
-        if let Either::Right(_) = select(pin!(case.run(harness)), deadline).await {
+    // A task of its own, so that the deadline is kept even if the case spins and never waits.
+    let tried = runtime.spawn(async move { case.run(&harness).await });
+    match runtime.block_on(async { select(tried, SystemClock.sleep(DEADLINE)).await }) {
+        Either::Left((Ok(()), _)) => {}
+        Either::Left((Err(failed), _)) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(failed) => panic!("{name} was not tried to its end: {failed}"),
+        },
+        Either::Right(_) => {
+            runtime.shutdown_background();
             panic!("{name} did not end within {DEADLINE:?}");
         }
-    });
+    }
 }
 
 /// Makes the table of cases and the macro that has a test for each from one list. Whatever case function is not in the
@@ -133,7 +140,7 @@ macro_rules! contract {
                     $(
                         #[test]
                         fn $case() {
-                            $d crate::store_contract::run(stringify!($case), &$d harness);
+                            $d crate::store_contract::run(stringify!($case), $d harness);
                         }
                     )+
                 }

@@ -1,0 +1,16 @@
+//! What people and services ask of a scheduler.
+
+mod ask;
+mod control;
+mod define;
+mod follow;
+mod projects;
+mod spec;
+mod status;
+
+pub use ask::{TriggerRequest, WholeBuild, WholeBuildRequest};
+pub use control::Cancelled;
+pub use define::Applied;
+pub use follow::EventStream;
+pub use spec::DependencySpec;
+pub use status::{DependencyStatus, Preview, ProjectStatus};

@@ -1,0 +1,105 @@
+//! Work that needs neither probe nor launcher: evaluations, releases, sweeping.
+
+use super::{Inner, apply::Applying, commit::Attempts, launching::Begun};
+use crate::{
+    Result,
+    decide::Occasion,
+    error::ErrorKind,
+    model::{DependencyId, Note},
+    store::{Claim, DueChange, Lane, Task},
+};
+use std::time::Duration;
+
+/// One task of the house.
+#[derive(Debug)]
+pub(super) struct HouseJob {
+    pub(super) claim: Claim,
+}
+
+/// How often what need not be kept is looked for.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
+
+impl Inner {
+    /// Makes the house's own recurring work due, once for a store.
+    pub(super) async fn start_house(&self) -> Result<()> {
+        let row = self.store.get(&[crate::store::Key::Due(Task::Sweep)]).await?;
+        if row.records.first().is_some_and(Option::is_some) {
+            return Ok(());
+        }
+        let mut draft = self.draft();
+        draft.due(DueChange::Set { task: Task::Sweep, lane: Lane::House, after: SWEEP_EVERY, note: None });
+        self.commit(draft).await.map(drop)
+    }
+
+    pub(super) async fn keep_house(&self, job: HouseJob) {
+        let claim = job.claim;
+        let done = match claim.task {
+            Task::Evaluate(id) => self.evaluate_due(&claim, id).await,
+            Task::Release(id) => self.release_due(&claim, id).await,
+            Task::Judge(id) => self.judge_due(&claim, id).await,
+            Task::Trim(id) => self.trim_due(&claim, id).await,
+            Task::Sweep => self.sweep_due(&claim).await,
+            Task::Look(_) | Task::Drive(_) => Ok(()),
+        };
+        if let Err(error) = done {
+            self.stall(claim, &error);
+        }
+    }
+
+    /// A retry may be due, or a lock that is kept elsewhere may be free.
+    async fn evaluate_due(&self, claim: &Claim, id: DependencyId) -> Result<()> {
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_evaluate_due(claim, id).await {
+                Ok(Some(begun)) => {
+                    self.launch_begun(begun).await;
+                    return Ok(());
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => attempts.again(error)?,
+            }
+        }
+    }
+
+    async fn try_evaluate_due(&self, claim: &Claim, id: DependencyId) -> Result<Option<Begun>> {
+        let asked = self.clock.monotonic();
+        let mut draft = self.draft();
+        draft.claim(claim.clone());
+        draft.due(DueChange::Done { task: claim.task });
+        draft.load(Self::keys_about(id)).await?;
+        let (Some(dependency), Some(state)) = (draft.dependency(id).await?, draft.state(id).await?) else {
+            self.commit(draft).await?;
+            return Ok(None);
+        };
+        let now = draft.now()?;
+        let mut applying = Applying::new(self, dependency, now);
+        applying.asked = asked;
+        let evaluation = applying.evaluate(&mut draft, state, &Occasion::Released).await?;
+        applying.apply(&mut draft, evaluation).await?;
+        applying.commit(draft).await
+    }
+
+    /// The build has ended, and its lock is kept elsewhere.
+    async fn release_due(&self, claim: &Claim, id: crate::model::BuildId) -> Result<()> {
+        let mut draft = self.draft();
+        draft.claim(claim.clone());
+        draft.due(DueChange::Done { task: claim.task });
+        if let Some(lease) = draft.ended_build(id).await?.and_then(|b| b.lease) {
+            match self.lock.release(&lease).await {
+                Err(e) if e.kind() != ErrorKind::LeaseLost => {
+                    return Err(e.with_operation("release the lock"));
+                }
+                _ => {}
+            }
+        }
+        self.commit(draft).await.map(drop)
+    }
+
+    async fn sweep_due(&self, claim: &Claim) -> Result<()> {
+        let more = self.sweep().await?;
+        let after = if more { Duration::from_millis(100) } else { SWEEP_EVERY };
+        let note = Note { stalls: 0, waits_for: None, ..claim.note.clone() };
+        self.give_back(claim.clone(), after, note);
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! How many builds may run at once: counted in the commit of `Launching`, over all schedulers of the store.
+
+use super::Inner;
+use crate::{
+    Result,
+    model::{Build, BuildId, LauncherName},
+    store::{Draft, DueChange, Key, LimitScope, LimitState, LimitWaiter, Record, Task},
+};
+use std::time::Duration;
+
+/// Counts the build if there is room and nobody goes before it; else it waits in order, manual ones first.
+fn admit(state: &mut LimitState, limit: u32, build: BuildId, manual: bool) -> bool {
+    if state.active.contains(&build) {
+        return true;
+    }
+    if !state.waiting.iter().any(|w| w.build == build) {
+        state.waiting.push(LimitWaiter { build, manual, place: state.next_place });
+        state.next_place += 1;
+        state.waiting.sort_by_key(|w| (!w.manual, w.place));
+    }
+    let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(state.active.len());
+    let admitted = state.waiting.iter().take(room).any(|w| w.build == build);
+    if admitted {
+        state.waiting.retain(|w| w.build != build);
+        state.active.push(build);
+    }
+    admitted
+}
+
+/// Takes the build out, and names the builds that now have room.
+fn leave(state: &mut LimitState, build: BuildId) -> Vec<BuildId> {
+    let before = (state.active.len(), state.waiting.len());
+    state.active.retain(|b| *b != build);
+    state.waiting.retain(|w| w.build != build);
+    if before == (state.active.len(), state.waiting.len()) {
+        return Vec::new();
+    }
+    // Whatever the limits are, the first in line looks for itself.
+    state.waiting.iter().take(1).map(|w| w.build).collect()
+}
+
+/// Whether a build may be sent now.
+pub(super) enum Admission {
+    Admitted,
+    /// It waits for this limit.
+    Waits(LimitScope),
+}
+
+impl Inner {
+    fn limits_of(&self, launcher: &LauncherName) -> Vec<(LimitScope, u32)> {
+        let own =
+            self.config.launcher_limits.get(launcher).map(|l| (LimitScope::Launcher(launcher.clone()), *l));
+        own.into_iter().chain(self.config.overall_limit.map(|l| (LimitScope::Overall, l))).collect()
+    }
+
+    /// Whether any limit counts builds of this launcher.
+    pub(super) fn has_limit(&self, launcher: &LauncherName) -> bool {
+        !self.limits_of(launcher).is_empty()
+    }
+
+    /// Counts a build against its limits, or lets it wait for the first that has no room.
+    pub(super) async fn admit(&self, draft: &mut Draft<'_>, build: &Build) -> Result<Admission> {
+        let limits = self.limits_of(&build.launcher);
+        let mut states = Vec::with_capacity(limits.len());
+        for (scope, limit) in limits {
+            let state = match draft.record(Key::Limit(scope.clone())).await? {
+                Some(Record::Limit(state)) => state,
+                _ => LimitState::new(scope),
+            };
+            states.push((state, limit));
+        }
+        let refused =
+            states.iter_mut().position(|(state, limit)| !admit(state, *limit, build.id, build.manual));
+        if let Some(refused) = refused {
+            // It counts nowhere until it counts everywhere.
+            for (state, _) in states.iter_mut().take(refused) {
+                leave(state, build.id);
+            }
+        }
+        let answer = refused
+            .and_then(|i| states.get(i))
+            .map_or(Admission::Admitted, |(state, _)| Admission::Waits(state.scope.clone()));
+        for (state, _) in states {
+            draft.put(Record::Limit(state));
+        }
+        Ok(answer)
+    }
+
+    /// The build has ended: who waits for its place is woken.
+    pub(super) async fn leave(&self, draft: &mut Draft<'_>, build: &Build) -> Result<()> {
+        for (scope, _) in self.limits_of(&build.launcher) {
+            let Some(Record::Limit(mut state)) = draft.record(Key::Limit(scope)).await? else { continue };
+            for next in leave(&mut state, build.id) {
+                draft.due(DueChange::Nudge { task: Task::Drive(next), after: Duration::ZERO });
+            }
+            draft.put(Record::Limit(state));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn id(n: u128) -> BuildId {
+        BuildId::from_uuid(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn manual_builds_go_first_and_the_rest_in_order() {
+        let mut s = LimitState::new(LimitScope::Overall);
+        assert!(admit(&mut s, 1, id(1), false));
+        assert!(!admit(&mut s, 1, id(2), false));
+        assert!(!admit(&mut s, 1, id(3), false));
+        assert!(!admit(&mut s, 1, id(4), true));
+        assert_eq!(leave(&mut s, id(1)), [id(4)]);
+        assert!(!admit(&mut s, 1, id(2), false), "the manual one goes before it");
+        assert!(admit(&mut s, 1, id(4), true));
+        assert_eq!(leave(&mut s, id(4)), [id(2)]);
+        assert!(admit(&mut s, 1, id(2), false));
+    }
+
+    #[test]
+    fn asking_twice_changes_nothing() {
+        let mut s = LimitState::new(LimitScope::Overall);
+        assert!(admit(&mut s, 1, id(1), false));
+        assert!(admit(&mut s, 1, id(1), false));
+        assert!(!admit(&mut s, 1, id(2), false));
+        assert!(!admit(&mut s, 1, id(2), false));
+        assert_eq!((s.active.len(), s.waiting.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_waiter_that_is_gone_lets_the_next_one_through() {
+        let mut s = LimitState::new(LimitScope::Overall);
+        assert!(admit(&mut s, 1, id(1), false));
+        assert!(!admit(&mut s, 1, id(2), false));
+        assert!(!admit(&mut s, 1, id(3), false));
+        assert!(leave(&mut s, id(2)).contains(&id(3)));
+        assert_eq!(leave(&mut s, id(1)), [id(3)]);
+    }
+
+    #[test]
+    fn a_raised_limit_lets_several_through() {
+        let mut s = LimitState::new(LimitScope::Overall);
+        assert!(admit(&mut s, 1, id(1), false));
+        assert!(!admit(&mut s, 1, id(2), false));
+        assert!(!admit(&mut s, 1, id(3), false));
+        assert!(admit(&mut s, 3, id(3), false));
+        assert!(admit(&mut s, 3, id(2), false));
+    }
+}

@@ -1,0 +1,410 @@
+//! Looking at sources: one run of a probe for all dependencies it answers for, then one commit for each that changed.
+
+use super::{Inner, apply::Applying, commit::Attempts};
+use crate::{
+    Error, Result,
+    decide::{Context, Decided, LockView, Occasion, evaluate},
+    detect::{Answer, Detection, Look, detect},
+    error::ErrorKind,
+    events::Event,
+    model::{
+        BuildId, Cause, Dependency, DependencyState, Health, Note, ProbeFailure, ProbeKey, ProbeName,
+        ReceiptId, StoredTrigger, Trigger,
+    },
+    probe::Ask,
+    schedule::{Schedule, backoff, next_due},
+    store::{Claim, Draft, DueChange, Key, Lane, Task},
+    time::{Monotonic, Timestamp, until},
+};
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
+use std::{pin::pin, time::Duration};
+
+/// One dependency to look at, as it stood when the look began.
+#[derive(Debug)]
+pub(super) struct LookItem {
+    pub(super) claim: Claim,
+    pub(super) dependency: Dependency,
+    pub(super) state: DependencyState,
+}
+
+/// Dependencies that one run of a probe answers for.
+#[derive(Debug)]
+pub(super) struct LookJob {
+    pub(super) name: ProbeName,
+    pub(super) items: Vec<LookItem>,
+    key: Result<ProbeKey, Error>,
+    asked: Monotonic,
+}
+
+/// How long before the end of a claim a look must have ended.
+const MARGIN: Duration = Duration::from_secs(10);
+/// How soon a source that was not found is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// When a look that no schedule wants is due.
+const NEVER: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+impl LookJob {
+    pub(super) const fn new(name: ProbeName, key: ProbeKey, items: Vec<LookItem>, asked: Monotonic) -> Self {
+        Self { name, items, key: Ok(key), asked }
+    }
+
+    /// A look whose source the probe cannot parse any more.
+    pub(super) fn broken(item: LookItem, error: Error) -> Self {
+        Self {
+            name: item.dependency.source.probe.clone(),
+            items: vec![item],
+            key: Err(error),
+            asked: Monotonic(Duration::ZERO),
+        }
+    }
+}
+
+impl Inner {
+    /// What answers together with this source, by its probe.
+    pub(super) fn key_of(&self, source: &crate::model::Source) -> Result<ProbeKey> {
+        let probe = self.probes.get(&source.probe).ok_or_else(|| {
+            Error::config("no probe of this name is registered: register it when the scheduler is built, or edit the source")
+                .with_context("probe", &source.probe)
+        })?;
+        probe.key(source)
+    }
+
+    pub(super) async fn look(&self, job: LookJob) {
+        let LookJob { name, items, key, asked } = job;
+        let answers = match key {
+            Err(error) => items.iter().map(|_| failed(&error)).collect(),
+            Ok(key) => {
+                let permit = match self.budgets.take(&name, &key, self.clock.monotonic()) {
+                    Ok(permit) => permit,
+                    Err(wait) => {
+                        for item in items {
+                            let note = Note {
+                                waits_for: Some(format!("the budget of {}", wait.of)),
+                                ..item.claim.note.clone()
+                            };
+                            self.give_back(item.claim, wait.wait, note);
+                        }
+                        return;
+                    }
+                };
+                let answers = self.probe(&name, &items, asked).await;
+                drop(permit);
+                answers
+            }
+        };
+        let mut applying: FuturesUnordered<_> =
+            items.into_iter().zip(answers).map(|(item, answer)| self.settle(item, answer)).collect();
+        while applying.next().await.is_some() {}
+    }
+
+    /// One run of a probe.
+    #[tracing::instrument(name = "capomastro.probe", skip_all, fields(probe = %name, asks = items.len()))]
+    async fn probe(&self, name: &ProbeName, items: &[LookItem], asked: Monotonic) -> Vec<Answer> {
+        let Some(probe) = self.probes.get(name) else {
+            let error = Error::config("no probe of this name is registered");
+            return items.iter().map(|_| failed(&error)).collect();
+        };
+        let longest = items.iter().map(|i| i.dependency.policy.timeouts.probe).max().unwrap_or_default();
+        let mut deadline = longest;
+        if asked.plus(self.config.look_lease).minus(MARGIN) < self.clock.monotonic().plus(longest) {
+            deadline = match self.hold_looks(items, longest + MARGIN * 2).await {
+                Ok(()) => longest,
+                Err(error) => return items.iter().map(|_| failed(&error)).collect(),
+            };
+        }
+        let asks: Vec<Ask> = items.iter().map(|item| self.ask_of(item, deadline)).collect();
+        let began = self.clock.monotonic();
+        let answers = match select(pin!(probe.probe(&asks)), pin!(self.clock.sleep(deadline))).await {
+            Either::Left((answers, _)) => answers,
+            Either::Right(_) => {
+                let error = Error::new(ErrorKind::TimedOut, "the probe did not answer within its deadline")
+                    .with_context("deadline", format!("{deadline:?}"));
+                return items.iter().map(|_| failed(&error)).collect();
+            }
+        };
+        let took = self.clock.monotonic().0.saturating_sub(began.0);
+        metrics::histogram!("capomastro_probe_seconds", "probe" => name.to_string())
+            .record(took.as_secs_f64());
+        metrics::counter!("capomastro_probes_total", "probe" => name.to_string()).increment(1);
+        if answers.len() != items.len() {
+            let error = Error::internal("the probe gave another number of answers than there were asks")
+                .with_context("asks", items.len())
+                .with_context("answers", answers.len());
+            return items.iter().map(|_| failed(&error)).collect();
+        }
+        answers
+            .into_iter()
+            .map(|answer| match answer {
+                Ok(probed) => Answer::Probed(probed),
+                Err(error) => failed(&error),
+            })
+            .collect()
+    }
+
+    /// Holds the claims of looks that may take longer than a claim usually lasts.
+    async fn hold_looks(&self, items: &[LookItem], lease: Duration) -> Result<()> {
+        let mut draft = self.draft();
+        for item in items {
+            draft.claim(item.claim.clone());
+            draft.due(DueChange::Hold {
+                task: item.claim.task,
+                lane: Lane::Probe(item.dependency.source.probe.clone()),
+                lease,
+            });
+        }
+        self.commit(draft).await.map(drop)
+    }
+
+    fn ask_of(&self, item: &LookItem, deadline: Duration) -> Ask {
+        let state = &item.state;
+        let mut ask = Ask::new(
+            item.dependency.name.clone(),
+            item.dependency.source.clone(),
+            deadline,
+            self.secrets.clone(),
+        );
+        ask.seen = state.observed_revision().cloned();
+        ask.cursor = state.observed.as_ref().and_then(|o| o.cursor.clone());
+        ask.accounted = state.accounted_revision().cloned();
+        ask.last_start = state.last_start;
+        ask.building = state.held.is_some();
+        ask.wanted = state.stored.iter().any(|s| s.cause.trigger.is_forced())
+            || state.regardless_due.is_some_and(|at| at <= self.clock.now());
+        ask
+    }
+
+    /// What one answer means, decided and written.
+    async fn settle(&self, item: LookItem, answer: Answer) {
+        let claim = item.claim.clone();
+        let look = Look {
+            ticket: claim.ticket,
+            epoch: item.state.epoch,
+            accounted: item.state.accounted_revision().cloned(),
+            satisfies: item.state.stored.iter().map(|s| s.receipt).collect(),
+        };
+        let mut attempts = Attempts::default();
+        loop {
+            match self.try_settle(&claim, &look, &answer).await {
+                Ok(Some(begun)) => return self.launch_begun(begun).await,
+                Ok(None) => return,
+                Err(error) => {
+                    if let Err(error) = attempts.again(error) {
+                        return self.stall(claim, &error);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn try_settle(
+        &self,
+        claim: &Claim,
+        look: &Look,
+        answer: &Answer,
+    ) -> Result<Option<super::launching::Begun>> {
+        let Task::Look(id) = claim.task else { return Ok(None) };
+        let mut draft = self.draft();
+        draft.load([Key::Dependency(id), Key::State(id)]).await?;
+        let (Some(dependency), Some(before)) = (draft.dependency(id).await?, draft.state(id).await?) else {
+            draft.claim(claim.clone());
+            draft.due(DueChange::Done { task: claim.task });
+            self.commit(draft).await?;
+            return Ok(None);
+        };
+        let now = draft.now()?;
+        let detected = detect(&before, look, answer, now);
+        if detected.detection == Detection::Stale {
+            metrics::counter!("capomastro_decisions_total", "decision" => "Stale").increment(1);
+            let note = counted(claim, now, "Stale");
+            self.give_back(claim.clone(), Duration::ZERO, note);
+            return Ok(None);
+        }
+        let mut state = detected.state;
+        let mut satisfies = look.satisfies.clone();
+        let mut schedule_receipts = Vec::new();
+        if detected.detection == Detection::Seen {
+            let receipt = self.regardless(&dependency, &mut state, now);
+            satisfies.extend(receipt);
+            schedule_receipts.extend(receipt);
+        }
+        let occasion = match detected.detection {
+            Detection::Seen => Some(Occasion::Seen { satisfies }),
+            Detection::NotFound { twice } => Some(Occasion::NotFound { satisfies, twice }),
+            Detection::Failed | Detection::Nothing | Detection::Stale => None,
+        };
+        let mut applying = Applying::new(self, dependency, now);
+        applying.asked = self.clock.monotonic();
+        let mut decided: Vec<Decided> = Vec::new();
+        let (mut look_within, mut written) = (None, false);
+        for event in detected.events {
+            draft.event(Event::of_dependency(id, event));
+            written = true;
+        }
+        if let Some(occasion) = occasion {
+            let evaluation = applying.evaluate(&mut draft, state, &occasion).await?;
+            look_within = evaluation.look_within;
+            decided.clone_from(&evaluation.decided);
+            written |= !schedule_receipts.is_empty();
+            state = applying.apply(&mut draft, evaluation).await?;
+        } else {
+            draft.put(crate::store::Record::State(state.clone()));
+        }
+        let after = self.next_look(&applying.dependency, &state, detected.detection, look_within, now);
+        let note = decided
+            .iter()
+            .filter(|d| d.counted)
+            .fold(counted(claim, now, ""), |note, d| count(note, d.decision.name()));
+        if !written && is_uneventful(&before, &state, &decided) {
+            for d in &decided {
+                metrics::counter!("capomastro_decisions_total", "decision" => d.decision.name()).increment(1);
+            }
+            self.give_back(claim.clone(), after, note);
+            return Ok(None);
+        }
+        let lane = Lane::Probe(applying.dependency.source.probe.clone());
+        draft.due(DueChange::Set { task: claim.task, lane, after, note: Some(note) });
+        draft.claim(claim.clone());
+        applying.commit(draft).await
+    }
+
+    /// A "build regardless" that is due becomes a forced trigger that this look satisfies.
+    fn regardless(
+        &self,
+        dependency: &Dependency,
+        state: &mut DependencyState,
+        now: Timestamp,
+    ) -> Option<ReceiptId> {
+        let schedule = &dependency.policy.build_regardless;
+        let next = next_due(schedule, dependency.created_at, dependency.id, now);
+        let due = state.regardless_due.is_some_and(|at| at <= now);
+        // The earlier of the two, so that a clock that was set back does not stretch the wait.
+        state.regardless_due = if due { next } else { state.regardless_due.min(next).or(next) };
+        if !due || *schedule == Schedule::Never {
+            return None;
+        }
+        let receipt = ReceiptId::draw(now, self.random.as_ref());
+        state.stored.push(StoredTrigger {
+            cause: Cause {
+                trigger: Trigger::Schedule,
+                requester: None,
+                receipt: Some(receipt),
+                project_build: None,
+            },
+            receipt,
+            parameters: crate::model::Parameters::new(),
+            build_key: None,
+            on_held: None,
+            since: now,
+        });
+        Some(receipt)
+    }
+
+    /// When to look again.
+    fn next_look(
+        &self,
+        dependency: &Dependency,
+        state: &DependencyState,
+        detection: Detection,
+        within: Option<Duration>,
+        now: Timestamp,
+    ) -> Duration {
+        let scheduled = next_due(&dependency.policy.look, dependency.created_at, dependency.id, now)
+            .map_or(NEVER, |at| until(now, at));
+        let regardless = state.regardless_due.map_or(NEVER, |at| until(now, at));
+        match (&detection, &state.health) {
+            (Detection::Failed, Health::Failing { failures, kind, .. }) => {
+                let base = match dependency.policy.look {
+                    Schedule::Every(interval) => interval,
+                    _ => Duration::from_secs(60),
+                };
+                backoff(*failures, base, is_permanent_name(kind))
+            }
+            (Detection::NotFound { twice: false }, _) => LOOK_AGAIN.min(scheduled),
+            _ => scheduled.min(regardless).min(within.unwrap_or(NEVER)),
+        }
+    }
+}
+
+/// Whether nothing is worth a durable commit: the state says what it said, and each decision only repeats the last.
+fn is_uneventful(before: &DependencyState, after: &DependencyState, decided: &[Decided]) -> bool {
+    if !decided.iter().all(|d| d.counted) {
+        return false;
+    }
+    let mut same = after.clone();
+    same.applied_ticket = before.applied_ticket;
+    same == *before
+}
+
+fn counted(claim: &Claim, now: Timestamp, name: &str) -> Note {
+    let note = Note { last_run: Some(now), stalls: 0, waits_for: None, ..claim.note.clone() };
+    if name.is_empty() { note } else { count(note, name) }
+}
+
+fn count(mut note: Note, name: &str) -> Note {
+    let n = note.counts.entry(name.to_owned()).or_default();
+    *n = n.saturating_add(1);
+    note
+}
+
+fn failed(error: &Error) -> Answer {
+    Answer::Failed(ProbeFailure {
+        kind: error.kind(),
+        permanent: is_permanent(error.kind()),
+        message: error.report(),
+    })
+}
+
+/// Whether looking again soon is useless.
+const fn is_permanent(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::PermissionDenied
+            | ErrorKind::InvalidConfig
+            | ErrorKind::InvalidInput
+            | ErrorKind::Unsupported
+    )
+}
+
+fn is_permanent_name(kind: &str) -> bool {
+    [ErrorKind::PermissionDenied, ErrorKind::InvalidConfig, ErrorKind::InvalidInput, ErrorKind::Unsupported]
+        .iter()
+        .any(|k| k.as_str() == kind)
+}
+
+impl<'a> Applying<'a> {
+    /// An evaluation, with the lock asked where it says Build.
+    pub(super) async fn evaluate(
+        &mut self,
+        draft: &mut Draft<'_>,
+        state: DependencyState,
+        occasion: &Occasion,
+    ) -> Result<crate::decide::Evaluation> {
+        let known_good = self.known_good(draft, &state).await?;
+        let build = BuildId::draw(self.now, self.inner.random.as_ref());
+        let mut context = Context {
+            policy: &self.dependency.policy,
+            now: self.now,
+            lock: LockView::AsStored,
+            known_good: &known_good,
+            build,
+        };
+        let evaluation = evaluate(&state, &context, occasion);
+        if evaluation.start.is_none() {
+            return Ok(evaluation);
+        }
+        match self.inner.acquire(&self.dependency, &state, build).await? {
+            crate::lock::Acquired::Granted(lease) => {
+                self.lease = Some(lease);
+                Ok(evaluation)
+            }
+            crate::lock::Acquired::Held { by } => {
+                context.lock = LockView::HeldElsewhere { by };
+                Ok(evaluate(&state, &context, occasion))
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The only place that performs: claim, probe, commit, launch, track, seal. It decides nothing itself.
+//!
+//! [`Scheduler::tick`] does what is due once; it is one future that needs no runtime of its own, and dropping it is a
+//! crash, from which another tick, here or elsewhere, goes on. [`Scheduler::run`] ticks until it is told to stop.
+//! Everything else on [`Scheduler`] is the handle by which people and services define, ask and read.
+
+mod apply;
+mod budgets;
+mod builder;
+mod commit;
+mod drive;
+mod finish;
+mod handle;
+mod house;
+mod launching;
+mod limits;
+mod look;
+mod projects;
+mod run;
+mod sweep;
+mod tick;
+
+pub use builder::{Retention, SchedulerBuilder};
+pub use handle::*;
+pub use tick::TickReport;
+
+use crate::{
+    launch::{BuildLauncher, BuildOutput},
+    lock::DependencyLock,
+    model::{HolderId, LauncherName, ProbeName},
+    probe::RevisionProbe,
+    secret::Secrets,
+    store::{PutBack, StateStore},
+    time::{Clock, Random},
+};
+use budgets::Budgets;
+use builder::Config;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::Notify;
+
+/// Looks at sources, decides, builds and links. A cheap handle: clones are the same scheduler.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn StateStore>,
+    probes: BTreeMap<ProbeName, Arc<dyn RevisionProbe>>,
+    launchers: BTreeMap<LauncherName, Arc<dyn BuildLauncher>>,
+    outputs: BTreeMap<LauncherName, Arc<dyn BuildOutput>>,
+    lock: Arc<dyn DependencyLock>,
+    secrets: Secrets,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    holder: HolderId,
+    budgets: Budgets,
+    config: Config,
+    /// Somebody in this process made work due.
+    wake: Notify,
+    /// Claims to be given back with the next flush.
+    returns: std::sync::Mutex<Vec<PutBack>>,
+    /// Up to where the last sweep has read the list of ended builds.
+    swept: std::sync::Mutex<Option<String>>,
+}
+
+impl Scheduler {
+    /// Puts a scheduler together over a store.
+    pub fn builder(store: impl StateStore) -> SchedulerBuilder {
+        SchedulerBuilder::new(Arc::new(store))
+    }
+
+    /// Puts a scheduler together over a store that is shared already.
+    pub fn builder_over(store: Arc<dyn StateStore>) -> SchedulerBuilder {
+        SchedulerBuilder::new(store)
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn StateStore> {
+        &self.inner.store
+    }
+
+    /// By what name this process run holds claims.
+    pub fn holder(&self) -> &HolderId {
+        &self.inner.holder
+    }
+}

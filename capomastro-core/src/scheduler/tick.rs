@@ -1,0 +1,214 @@
+//! Taking due work and sorting it into jobs.
+
+use super::{
+    Inner, Scheduler,
+    drive::{DriveItem, DriveJob},
+    house::HouseJob,
+    look::{LookItem, LookJob},
+};
+use crate::{
+    Result,
+    error::ErrorKind,
+    model::{LauncherName, Note, ProbeKey, ProbeName},
+    schedule::backoff,
+    store::{Claim, ClaimAsk, Claimed, DueChange, Key, Lane, LaneAsk, PutBack, Record, Task},
+    time::Monotonic,
+};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
+
+/// What a tick did.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TickReport {
+    /// How many tasks were due and taken.
+    pub taken: usize,
+    /// How long until the next known task is due, by the store's time; `None` if there is none.
+    pub next_due_in: Option<Duration>,
+}
+
+/// Work that was taken, sorted: each job is one future that can fail alone.
+#[derive(Debug)]
+pub(super) enum Job {
+    Look(LookJob),
+    Drive(DriveJob),
+    House(HouseJob),
+}
+
+impl Job {
+    pub(super) fn lane(&self) -> Lane {
+        match self {
+            Self::Look(job) => Lane::Probe(job.name.clone()),
+            Self::Drive(job) => Lane::Launcher(job.name.clone()),
+            Self::House(_) => Lane::House,
+        }
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Look(job) => job.items.len(),
+            Self::Drive(job) => job.items.len(),
+            Self::House(_) => 1,
+        }
+    }
+}
+
+impl Scheduler {
+    /// Does what is due now, once, and returns when it is done.
+    ///
+    /// What becomes due meanwhile is left to the next tick; so is work beyond
+    /// [`at_once`](super::SchedulerBuilder::at_once).
+    ///
+    /// *Cancellation*: dropping the future is a crash: nothing that was recorded is lost, and what was begun is gone on with
+    /// when its claim ends.
+    ///
+    /// # Errors
+    /// When the store cannot be asked for due work. What goes wrong with a single task is logged, shows in its health or
+    /// its build, and is tried again.
+    #[tracing::instrument(name = "capomastro.tick", skip_all)]
+    pub async fn tick(&self) -> Result<TickReport> {
+        let inner = &self.inner;
+        let asked = inner.clock.monotonic();
+        let claimed = inner.store.claim_due(&inner.ask(&BTreeMap::new())).await?;
+        let report = TickReport {
+            taken: claimed.claims.len(),
+            next_due_in: claimed.next_due.map(|at| crate::time::until(claimed.now, at)),
+        };
+        let jobs = inner.sort(claimed, asked).await?;
+        let mut running: FuturesUnordered<_> = jobs.into_iter().map(|job| inner.perform(job)).collect();
+        while running.next().await.is_some() {}
+        drop(running);
+        inner.flush().await;
+        Ok(report)
+    }
+}
+
+impl Inner {
+    /// What to ask the store for, given what is being worked on.
+    pub(super) fn ask(&self, busy: &BTreeMap<Lane, usize>) -> ClaimAsk {
+        let free =
+            |lane: &Lane| self.config.at_once.saturating_sub(busy.get(lane).copied().unwrap_or_default());
+        let probes = self.probes.keys().map(|n| (Lane::Probe(n.clone()), self.config.look_lease));
+        let launchers = self.launchers.keys().map(|n| (Lane::Launcher(n.clone()), self.config.drive_lease));
+        let lanes = std::iter::once((Lane::House, self.config.drive_lease))
+            .chain(launchers)
+            .chain(probes)
+            .map(|(lane, lease)| LaneAsk { limit: free(&lane), lane, lease })
+            .filter(|l| l.limit > 0)
+            .collect();
+        ClaimAsk { lanes, holder: self.holder.clone() }
+    }
+
+    /// Loads what the claims are about, and puts together what one run answers.
+    pub(super) async fn sort(&self, claimed: Claimed, asked: Monotonic) -> Result<Vec<Job>> {
+        let Claimed { now, claims, .. } = claimed;
+        metrics::counter!("capomastro_tasks_total").increment(claims.len() as u64);
+        let mut looks: BTreeMap<(ProbeName, ProbeKey), Vec<LookItem>> = BTreeMap::new();
+        let mut drives: BTreeMap<LauncherName, Vec<DriveItem>> = BTreeMap::new();
+        let mut jobs = Vec::new();
+        let keys: Vec<Key> = claims.iter().flat_map(|c| keys_of(c.task)).collect();
+        let mut records = if keys.is_empty() {
+            BTreeMap::new()
+        } else {
+            let snapshot = self.store.get(&keys).await?;
+            keys.into_iter()
+                .zip(snapshot.records)
+                .filter_map(|(k, r)| r.map(|r| (k, r.record)))
+                .collect::<BTreeMap<Key, Record>>()
+        };
+        for claim in claims {
+            match claim.task {
+                Task::Look(id) => {
+                    let (Some(Record::Dependency(dependency)), Some(Record::State(state))) =
+                        (records.remove(&Key::Dependency(id)), records.remove(&Key::State(id)))
+                    else {
+                        self.forget_task(claim).await;
+                        continue;
+                    };
+                    match self.key_of(&dependency.source) {
+                        Ok(key) => looks
+                            .entry((dependency.source.probe.clone(), key))
+                            .or_default()
+                            .push(LookItem { claim, dependency, state }),
+                        Err(error) => {
+                            let item = LookItem { claim, dependency, state };
+                            jobs.push(Job::Look(LookJob::broken(item, error)));
+                        }
+                    }
+                }
+                Task::Drive(id) => match records.remove(&Key::Build(id)) {
+                    Some(Record::Build(build)) if !build.phase.is_terminal() => drives
+                        .entry(build.launcher.clone())
+                        .or_default()
+                        .push(DriveItem { claim, build: *Box::new(build) }),
+                    _ => self.forget_task(claim).await,
+                },
+                _ => jobs.push(Job::House(HouseJob { claim })),
+            }
+        }
+        jobs.extend(
+            looks.into_iter().map(|((name, key), items)| Job::Look(LookJob::new(name, key, items, asked))),
+        );
+        jobs.extend(drives.into_iter().map(|(name, items)| Job::Drive(DriveJob { name, items, asked, now })));
+        Ok(jobs)
+    }
+
+    /// Does a job. What goes wrong is logged, and the task is tried again.
+    pub(super) async fn perform(&self, job: Job) {
+        match job {
+            Job::Look(job) => self.look(job).await,
+            Job::Drive(job) => self.drive(job).await,
+            Job::House(job) => self.keep_house(job).await,
+        }
+    }
+
+    /// Gives a claim back: the task is due again after this long.
+    pub(super) fn give_back(&self, claim: Claim, after: Duration, note: Note) {
+        self.returns.lock().unwrap_or_else(PoisonError::into_inner).push(PutBack { claim, after, note });
+    }
+
+    /// Gives a claim back after something went wrong with it, later each time.
+    pub(super) fn stall(&self, claim: Claim, error: &crate::Error) {
+        if matches!(error.kind(), ErrorKind::ClaimLost) {
+            tracing::debug!(task = %claim.task, "another scheduler has taken the task over");
+            return;
+        }
+        metrics::counter!("capomastro_task_errors_total", "kind" => error.kind().as_str()).increment(1);
+        tracing::warn!(task = %claim.task, error = %error.report(), "a task failed and is tried again");
+        let stalls = claim.note.stalls.saturating_add(1);
+        let note = Note { stalls, waits_for: Some(error.report()), ..claim.note.clone() };
+        self.give_back(claim, backoff(stalls, Duration::from_millis(500), false).min(MOST_STALL), note);
+    }
+
+    /// Writes what was given back.
+    pub(super) async fn flush(&self) {
+        let items = std::mem::take(&mut *self.returns.lock().unwrap_or_else(PoisonError::into_inner));
+        if !items.is_empty()
+            && let Err(error) = self.store.put_back(&self.holder, &items).await
+        {
+            // The leases end by themselves.
+            tracing::warn!(error = %error.report(), tasks = items.len(), "claims could not be given back");
+        }
+    }
+
+    /// The task is about something that is gone.
+    async fn forget_task(&self, claim: Claim) {
+        let mut draft = self.draft();
+        draft.due(DueChange::Done { task: claim.task });
+        draft.claim(claim.clone());
+        if let Err(error) = self.commit(draft).await {
+            self.stall(claim, &error);
+        }
+    }
+}
+
+/// A task that keeps failing is tried again at least this often.
+const MOST_STALL: Duration = Duration::from_secs(60);
+
+fn keys_of(task: Task) -> Vec<Key> {
+    match task {
+        Task::Look(id) => vec![Key::Dependency(id), Key::State(id)],
+        Task::Drive(id) => vec![Key::Build(id)],
+        _ => Vec::new(),
+    }
+}

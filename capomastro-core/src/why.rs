@@ -1,0 +1,153 @@
+//! Why is a dependency not building? One typed reason. Pure.
+
+use crate::{
+    model::{Build, BuildId, DependencyState, Health, Note, Paused, Phase, Policy, RetryReason, Revision},
+    time::{Timestamp, later},
+};
+
+/// Why a dependency is not building, or that it is: the first that applies, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhyNotBuilding {
+    /// It is building.
+    Building {
+        /// The build.
+        build: BuildId,
+        /// Where it stands.
+        phase: Phase,
+        /// What it waits for, if it waits: a limit, a build system's queue or answer.
+        waits_for: Option<String>,
+    },
+    /// It was deleted.
+    Deleted,
+    /// Somebody paused it.
+    Paused(Paused),
+    /// The source is not there.
+    SourceMissing,
+    /// The source cannot be looked at.
+    ProbeFailing {
+        /// How often in a row.
+        failures: u32,
+        /// The last failure.
+        message: String,
+    },
+    /// A trigger awaits the next look.
+    AwaitsLook {
+        /// What the look waits for, if it waits: a budget, say.
+        waits_for: Option<String>,
+    },
+    /// Nothing was observed yet.
+    NotLookedYet {
+        /// What the look waits for, if it waits.
+        waits_for: Option<String>,
+    },
+    /// The policy forbids how the source moved.
+    Vetoed {
+        /// To where.
+        revision: Revision,
+    },
+    /// The source must be quiet first.
+    Quiet {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// A debt stands that the next look decides on.
+    NextLook {
+        /// The revision that is owed.
+        revision: Revision,
+    },
+    /// The build system refused; it is tried again then, or waits for a person where there is no time.
+    LaunchRefused {
+        /// When.
+        retry_at: Option<Timestamp>,
+    },
+    /// A build that did not end good is tried again then.
+    RetryOwed {
+        /// When.
+        at: Option<Timestamp>,
+    },
+    /// A build of a revision that a person named stands.
+    HeldAt {
+        /// The revision.
+        revision: Revision,
+        /// The build.
+        by: BuildId,
+    },
+    /// The last build of the accounted revision did not end good, and nothing has changed since.
+    LastBuildFailed {
+        /// The build.
+        build: BuildId,
+        /// How it ended.
+        phase: Phase,
+    },
+    /// What is there is built, or was taken as it is.
+    UpToDate,
+}
+
+/// The one reason that applies.
+pub fn why_not_building(
+    state: &DependencyState,
+    policy: &Policy,
+    build: Option<&Build>,
+    build_note: Option<&Note>,
+    look_note: Option<&Note>,
+    now: Timestamp,
+) -> WhyNotBuilding {
+    if let Some(held) = &state.held {
+        let phase = match (build.map(|b| b.phase), build_note.and_then(|n| n.running_at)) {
+            (Some(Phase::Submitted), Some(_)) => Phase::Running,
+            (Some(phase), _) => phase,
+            (None, _) => Phase::Requested,
+        };
+        let waits_for = build_note.and_then(|n| n.waits_for.clone());
+        return WhyNotBuilding::Building { build: held.owner, phase, waits_for };
+    }
+    if state.deleted {
+        return WhyNotBuilding::Deleted;
+    }
+    if let Some(paused) = &state.paused {
+        return WhyNotBuilding::Paused(paused.clone());
+    }
+    if let Health::Failing { failures, message, .. } = &state.health {
+        return WhyNotBuilding::ProbeFailing { failures: *failures, message: message.clone() };
+    }
+    if state.not_found > 0 {
+        return WhyNotBuilding::SourceMissing;
+    }
+    let waits_for = look_note.and_then(|n| n.waits_for.clone());
+    if !state.stored.is_empty() {
+        return WhyNotBuilding::AwaitsLook { waits_for };
+    }
+    let Some(observed) = &state.observed else { return WhyNotBuilding::NotLookedYet { waits_for } };
+    if state.in_debt() {
+        let revision = observed.revision.clone();
+        if state.vetoed.as_ref() == Some(&revision) {
+            return WhyNotBuilding::Vetoed { revision };
+        }
+        if let Some(quiet) = policy.quiet
+            && state.accounted.is_some()
+        {
+            let latest = later(state.debt_since.unwrap_or(observed.moved_at), quiet.at_most);
+            let until = later(observed.moved_at, quiet.period).min(latest);
+            if until > now {
+                return WhyNotBuilding::Quiet { until };
+            }
+        }
+        return WhyNotBuilding::NextLook { revision };
+    }
+    if let Some(retry) = &state.retry {
+        return match retry.reason {
+            RetryReason::LaunchRefused => WhyNotBuilding::LaunchRefused { retry_at: retry.not_before },
+            RetryReason::BuildFailed => WhyNotBuilding::RetryOwed { at: retry.not_before },
+        };
+    }
+    if let Some(held_at) = &state.held_at {
+        return WhyNotBuilding::HeldAt { revision: held_at.revision.clone(), by: held_at.by };
+    }
+    match &state.last_ended {
+        Some((build, phase)) if state.linked.as_ref().is_none_or(|l| l.build != *build) => {
+            WhyNotBuilding::LastBuildFailed { build: *build, phase: *phase }
+        }
+        _ => WhyNotBuilding::UpToDate,
+    }
+}

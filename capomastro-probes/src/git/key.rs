@@ -1,0 +1,312 @@
+//! Remotes: what a URL means, and one way of writing it for all that mean the same.
+//!
+//! Folded together: the host's case, the default port, slashes at the end, `file://` and plain paths,
+//! `host:/path` and `ssh://host/path`. Kept apart, because a server may keep them apart: `x` and `x.git`, `http` and
+//! `https`, users of ssh, and `host:path`, which starts at a home directory, and `ssh://host/path`, which does not.
+
+use capomastro_core::{Error, Result};
+use percent_encoding::percent_decode_str;
+use std::path::PathBuf;
+use url::Url;
+
+/// The longest URL, in bytes, as given and in canonical form: it is part of the probe key.
+const MAX_URL: usize = 1_000;
+
+/// A remote repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Remote {
+    /// A directory of this machine.
+    File(PathBuf),
+    /// An HTTP server; the path has no slash at its end.
+    Http(Url),
+    /// A git daemon.
+    Daemon {
+        /// Name or address.
+        host: String,
+        /// 9418 where the URL says nothing.
+        port: u16,
+        /// As the daemon sees it.
+        path: String,
+    },
+    /// An SSH server.
+    Ssh {
+        /// What the git program is given; canonical.
+        argument: String,
+    },
+}
+
+impl Remote {
+    /// Reads a URL. No message repeats it, since it may hold a password.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let refuse = |message: &str| Err(Error::config(message));
+        if text.is_empty() || text.len() > MAX_URL {
+            return refuse("the git URL is empty or longer than 1,000 bytes: give the URL of a repository");
+        }
+        if text.chars().any(char::is_control) || text.trim() != text {
+            return refuse(
+                "the git URL contains a control character or starts or ends with a blank: remove it",
+            );
+        }
+        if text.starts_with('-') {
+            return refuse("the git URL starts with a dash, like an option: give the URL of a repository");
+        }
+        let remote = if text.starts_with('/') {
+            Self::File(normal(text))
+        } else if let Some((scheme, _)) = text.split_once("://") {
+            Self::with_scheme(&scheme.to_ascii_lowercase(), text)?
+        } else if text
+            .split_once("::")
+            .is_some_and(|(helper, _)| helper.bytes().all(|b| b.is_ascii_alphanumeric()))
+        {
+            return refuse("git's remote helpers (ext::, fd:: and the like) are not used: give a URL");
+        } else if let Some((host, path)) = text.split_once(':').filter(|(host, _)| !host.contains('/')) {
+            Self::scp_like(host, path)?
+        } else {
+            return refuse(
+                "the git URL is neither a URL nor an absolute path: write https://…, ssh://…, user@host:path, \
+                 git://… or /path",
+            );
+        };
+        if remote.canonical().len() > MAX_URL {
+            return refuse("the git URL is longer than 1,000 bytes when written out: give a shorter one");
+        }
+        Ok(remote)
+    }
+
+    fn with_scheme(scheme: &str, text: &str) -> Result<Self> {
+        if !matches!(scheme, "file" | "http" | "https" | "git" | "ssh") {
+            return Err(Error::config(
+                "this kind of git URL is not known: use file, http, https, git or ssh (ssh also for git+ssh)",
+            ));
+        }
+        // The parser's own message is not repeated: it may quote what it could not read.
+        let mut url = Url::parse(text)
+            .map_err(|_| Error::config("the git URL cannot be read: check host, port and path"))?;
+        if url.password().is_some() {
+            return Err(Error::config(
+                "the git URL contains a password: remove it, replace it on the server since it was written in \
+                 clear text, and give the new one by reference, as password: {\"secret\": \"its name\"}",
+            ));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(Error::config(
+                "the git URL has a query or a fragment: remove it, and give credentials as username and password",
+            ));
+        }
+        if scheme != "ssh" && !url.username().is_empty() {
+            return Err(Error::config(
+                "the git URL contains a user name, which may be a token: give username and password, by \
+                 reference, instead",
+            ));
+        }
+        let path = decoded(url.path())?;
+        match scheme {
+            "file" => {
+                if url.host_str().is_some_and(|h| !h.is_empty() && h != "localhost") {
+                    return Err(Error::config("a file URL names no host: write file:///path"));
+                }
+                if !path.starts_with('/') {
+                    return Err(Error::config("a file URL has an absolute path: write file:///path"));
+                }
+                Ok(Self::File(normal(&path)))
+            }
+            "http" | "https" => {
+                let trimmed = url.path().trim_end_matches('/').to_owned();
+                url.set_path(&trimmed);
+                Ok(Self::Http(url))
+            }
+            "git" => {
+                let (host, port) = (host(&url)?, url.port().unwrap_or(9418));
+                Ok(Self::Daemon { host, port, path: trimmed(&path).to_owned() })
+            }
+            _ => {
+                let host = host(&url)?;
+                let user = user_part(url.username())?;
+                let port = url.port().filter(|p| *p != 22).map(|p| format!(":{p}")).unwrap_or_default();
+                if trimmed(url.path()).len() < 2 {
+                    return Err(Error::config("the git URL has no path: write ssh://user@host/path"));
+                }
+                Ok(Self::Ssh { argument: format!("ssh://{user}{host}{port}{}", trimmed(url.path())) })
+            }
+        }
+    }
+
+    /// `user@host:path`, as scp writes it.
+    fn scp_like(host: &str, path: &str) -> Result<Self> {
+        let (user, host) = host.rsplit_once('@').unwrap_or(("", host));
+        // `user:password@host:path` would be read as the host `user`.
+        if path.split('/').next().is_some_and(|start| start.contains('@')) {
+            return Err(Error::config(
+                "the git URL seems to contain a password: write user@host:path without one",
+            ));
+        }
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if host.is_empty() || host.starts_with('-') || !host.bytes().all(fits) {
+            return Err(Error::config(
+                "the host of user@host:path is not one: write ssh://user@host:port/path for ports and addresses",
+            ));
+        }
+        let (user, host) = (user_part(user)?, host.to_ascii_lowercase());
+        if path.is_empty() || path.starts_with('-') {
+            return Err(Error::config(
+                "the path of user@host:path is empty or starts with a dash: give another",
+            ));
+        }
+        let path = trimmed(path);
+        // Nothing is decoded in this form, so a percent sign stands for itself.
+        let argument = if path.starts_with('/') {
+            format!("ssh://{user}{host}{}", path.replace('%', "%25"))
+        } else {
+            format!("{user}{host}:{path}")
+        };
+        Ok(Self::Ssh { argument })
+    }
+
+    /// One text for all URLs that mean the same. Holds no password.
+    pub(super) fn canonical(&self) -> String {
+        match self {
+            Self::File(path) => format!("file://{}", path.display()),
+            Self::Http(url) => trimmed(url.as_str()).to_owned(),
+            Self::Daemon { host, port: 9418, path } => format!("git://{host}{path}"),
+            Self::Daemon { host, port, path } => format!("git://{host}:{port}{path}"),
+            Self::Ssh { argument } => argument.clone(),
+        }
+    }
+}
+
+fn trimmed(path: &str) -> &str {
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.is_empty() { "/" } else { trimmed }
+}
+
+/// A path without empty parts and dots. `..` stays: what it means depends on links.
+fn normal(path: &str) -> PathBuf {
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    format!("/{}", parts.join("/")).into()
+}
+
+fn decoded(path: &str) -> Result<String> {
+    let text = percent_decode_str(path).decode_utf8().ok().filter(|t| !t.chars().any(char::is_control));
+    text.map(Into::into).ok_or_else(|| {
+        Error::config("the path of the git URL is not UTF-8 or hides a control character: give another")
+    })
+}
+
+fn host(url: &Url) -> Result<String> {
+    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    if host.is_empty() || host.starts_with('-') || !host.bytes().all(fits) {
+        return Err(Error::config(
+            "the host of the git URL is missing or not one: give a name or an address",
+        ));
+    }
+    Ok(host)
+}
+
+fn user_part(user: &str) -> Result<String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
+    if user.starts_with('-') || user.len() > 64 || !user.bytes().all(fits) {
+        return Err(Error::config(
+            "the user of the git URL is not one: use letters, digits, dots and dashes",
+        ));
+    }
+    Ok(if user.is_empty() { String::new() } else { format!("{user}@") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capomastro_core::ErrorKind;
+
+    #[test]
+    fn remotes_that_mean_the_same_are_written_the_same() {
+        for (canonical, written) in [
+            ("file:///srv/a.git", &["/srv/a.git", "/srv//a.git/", "/srv/./a.git", "file:///srv/a.git/"][..]),
+            ("file:///srv/a b", &["/srv/a b", "file:///srv/a%20b", "file://localhost/srv/a%20b"]),
+            ("https://h.org/a", &["https://h.org/a", "https://H.org:443/a/", "HTTPS://h.org/a//"]),
+            ("http://h.org/a", &["http://h.org/a", "http://h.org:80/a"]),
+            ("https://h.org:8443/a", &["https://h.org:8443/a"]),
+            ("https://h.org", &["https://h.org", "https://h.org/"]),
+            ("git://h.org/a", &["git://h.org/a", "git://H.ORG:9418/a/"]),
+            ("git://h.org:1/a b", &["git://h.org:1/a%20b"]),
+            ("ssh://git@h.org/a", &["ssh://git@h.org/a", "ssh://git@H.org:22/a/", "git@h.org:/a"]),
+            ("ssh://git@[::1]:2222/a", &["ssh://git@[::1]:2222/a"]),
+            ("git@h.org:a/b.git", &["git@h.org:a/b.git", "git@H.org:a/b.git/"]),
+            ("h.org:~me/b", &["h.org:~me/b"]),
+        ] {
+            for text in written {
+                assert_eq!(Remote::parse(text).unwrap().canonical(), canonical, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn remotes_that_may_differ_are_written_differently() {
+        for (a, b) in [
+            ("https://h/a", "https://h/a.git"),
+            ("https://h/a", "http://h/a"),
+            ("https://h/a", "https://h/A"),
+            ("ssh://u@h/a", "ssh://v@h/a"),
+            ("h:a", "ssh://h/a"),
+            ("/a/../b", "/b"),
+        ] {
+            assert_ne!(
+                Remote::parse(a).unwrap().canonical(),
+                Remote::parse(b).unwrap().canonical(),
+                "{a} {b}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_dangerous_or_unclear_is_refused() {
+        for text in [
+            "",
+            "a",
+            "./a",
+            "../a",
+            "~/a",
+            "file://elsewhere/a",
+            "ext::sh -c date",
+            "fd::3",
+            "--upload-pack=touch",
+            "-x",
+            "https://",
+            "https://h:x/a",
+            "rsync://h/a",
+            "ftp://h/a",
+            "git+ssh://h/a",
+            "ssh://-oProxyCommand=x/a",
+            "ssh://h",
+            "ssh://-u@h/a",
+            "-oProxyCommand=x:a",
+            "h:-a",
+            "h:",
+            ":a",
+            "git://h/a%00host=evil",
+            "git://h/a%0aset",
+            "https://h/a\n",
+            "https://h/a\0b",
+            " https://h/a",
+            "https://h/a?token=hunter2",
+            "https://h/a#hunter2",
+            "https://u:hunter2@h/a",
+            "https://hunter2@h/a",
+            "ssh://u:hunter2@h/a",
+            "u:hunter2@h:a",
+            "git://hunter2@h/a",
+            "ssh://$(hunter2)@h/a",
+            "[::1]:a",
+            "ssh://h/a%0a",
+            "http:://h/a",
+        ] {
+            let e = Remote::parse(text).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::InvalidConfig, "{text:?}");
+            assert!(!e.report().contains("hunter2"), "{text:?}: {}", e.report());
+        }
+        let e = Remote::parse("https://u:hunter2@h/a").unwrap_err();
+        assert!(e.message().contains("\"secret\""), "{e}");
+        assert!(Remote::parse(&format!("/{}", "a".repeat(2_000))).is_err());
+        assert!(Remote::parse(&format!("https://h/{}", "ä".repeat(400))).is_err());
+    }
+}

@@ -1,0 +1,259 @@
+//! The way from a request to a running build.
+
+use crate::{
+    environment,
+    fault::{on_disk, on_start},
+    folder::{Folder, Lock, Standing},
+    job::CommandJob,
+    launcher::{CommandLauncher, Inner},
+    program::{self, Found},
+    result::Record,
+    runner::blocking,
+    supervise::{self, Start, Word},
+};
+use capomastro_core::{
+    Error, ErrorKind, Result,
+    launch::{Journal, LaunchRequest, Launched, Refusal},
+    model::LaunchKey,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{
+    ffi::{OsStr, OsString},
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::process::Child;
+
+/// How often somebody who waits for another's launch looks again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What is kept with a build before it is started.
+#[derive(Serialize, Deserialize)]
+struct Memo {
+    root: String,
+}
+
+/// What became of the wish to start a build.
+enum Claim {
+    /// It has been started before.
+    Adopted,
+    /// Somebody else is at it.
+    Busy,
+    /// It is ours to start.
+    Ours(Folder, Lock),
+}
+
+/// Why a launch does not lead to a build.
+enum Stop {
+    /// It can never work.
+    Refused(String),
+    /// It does not work now.
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(e: Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
+impl CommandLauncher {
+    pub(crate) async fn launch_once(
+        &self,
+        request: &LaunchRequest,
+        journal: &dyn Journal,
+    ) -> Result<Launched> {
+        let job = match CommandJob::parse(&request.job) {
+            Ok(job) => job,
+            Err(e) => return Ok(refused(e.report())),
+        };
+        let id = {
+            let (this, memo) = (Arc::clone(&self.0), request.memo.clone());
+            blocking(move || match this.kept_root(memo.as_ref())? {
+                Some(id) => Ok(id),
+                None => this.root.ensure(this.random.as_ref()),
+            })
+            .await?
+        };
+        let accepted = || Ok(Launched::Accepted(Inner::reference(&id, request.key)));
+        let Some((folder, lock)) = self.claim(request).await? else { return accepted() };
+        let start = match self.prepare(request, job, &folder).await {
+            Ok(start) => start,
+            Err(Stop::Refused(why)) => {
+                // Still under the lock: nobody has started it meanwhile.
+                blocking(move || folder.remove().map(|()| drop(lock))).await?;
+                return Ok(refused(why));
+            }
+            Err(Stop::Failed(e)) => return Err(e),
+        };
+        if request.memo.is_none() {
+            let memo = serde_json::to_value(Memo { root: id.clone() })
+                .map_err(|e| Error::internal("the memo is not JSON").with_source(e))?;
+            journal.keep(memo).await?;
+        }
+        request.send_before.check(self.0.clock.as_ref())?;
+        match supervise::start(start, lock) {
+            Ok(child) => {
+                self.has_begun(child, request, folder).await?;
+                accepted()
+            }
+            Err(e) if e.kind() == io::ErrorKind::ArgumentListTooLong => Ok(refused(
+                "the job's arguments and environment are too large for a process: pass them in files",
+            )),
+            Err(e) => Err(Error::new(ErrorKind::Unavailable, "the build's supervisor cannot be started now")
+                .with_source(on_start(&self.0.setsid, e))),
+        }
+    }
+
+    async fn claim(&self, request: &LaunchRequest) -> Result<Option<(Folder, Lock)>> {
+        let until = self.0.clock.monotonic().plus(request.timeout);
+        loop {
+            let (this, key) = (Arc::clone(&self.0), request.key);
+            match blocking(move || this.claim(key)).await? {
+                Claim::Adopted => return Ok(None),
+                Claim::Ours(folder, lock) => return Ok(Some((folder, lock))),
+                Claim::Busy if self.0.clock.monotonic() >= until => {
+                    return Err(Error::new(
+                        ErrorKind::OutcomeUnknown,
+                        "another launch of the same build is under way and does not end: look for a process that \
+                         hangs, such as on a dead disk",
+                    ));
+                }
+                Claim::Busy => self.0.clock.sleep(POLL).await,
+            }
+        }
+    }
+
+    async fn prepare(
+        &self,
+        request: &LaunchRequest,
+        job: CommandJob,
+        folder: &Folder,
+    ) -> Result<Start, Stop> {
+        let mut env = environment::plain(request, &job, folder).map_err(Stop::Refused)?;
+        env.extend(environment::secret(request, &job).await?);
+        let path = env.get("PATH").cloned().unwrap_or_default();
+        let (grace_seconds, max_log_bytes) = (job.grace_seconds(), job.max_log_bytes);
+        let (this, request, copy) = (Arc::clone(&self.0), request.clone(), folder.clone());
+        let (dir, argv) = blocking(move || Ok(this.prepare(&copy, &request, &job, &path))).await??;
+        Ok(Start {
+            folder: folder.path().clone(),
+            dir,
+            argv,
+            env,
+            max_log_bytes,
+            grace_seconds,
+            setsid: self.0.setsid.clone(),
+            tools: self.0.tools.clone(),
+        })
+    }
+
+    /// Waits until the build has begun.
+    async fn has_begun(&self, mut child: Child, request: &LaunchRequest, folder: Folder) -> Result<()> {
+        let said = tokio::select! {
+            biased;
+            word = supervise::listen(&mut child) => match word {
+                Word::Started => return Ok(()),
+                Word::Other(said) => said,
+            },
+            () = self.0.clock.sleep(request.timeout) => {
+                return Err(Error::new(
+                    ErrorKind::OutcomeUnknown,
+                    "the build's supervisor was started and does not say that the build has begun",
+                ));
+            }
+        };
+        match blocking(move || folder.standing()).await? {
+            Standing::NotStarted => {
+                let full = said.contains("No space left") || said.contains("quota");
+                let kind = if full { ErrorKind::StorageFull } else { ErrorKind::Unavailable };
+                Err(Error::new(kind, "the build's supervisor ended before the build began: see what it said")
+                    .with_context("said", said))
+            }
+            Standing::Starting => Err(Error::new(
+                ErrorKind::OutcomeUnknown,
+                "the build's supervisor has fallen silent before the build began",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    /// The folder of builds in which an earlier launch may have started a build. An error if it is not ours.
+    pub(crate) fn kept_root(&self, memo: Option<&Value>) -> Result<Option<String>> {
+        let Some(memo) = memo else { return Ok(None) };
+        let memo = Memo::deserialize(memo).map_err(|e| {
+            Error::new(
+                ErrorKind::Corrupt,
+                "what was kept with the build is not from the command launcher: \
+                 see whether its launcher's name means another launcher now",
+            )
+            .with_source(e)
+        })?;
+        self.must_be(&memo.root)?;
+        Ok(Some(memo.root))
+    }
+
+    fn claim(&self, key: LaunchKey) -> Result<Claim> {
+        let folder = self.root.folder(key);
+        folder.make()?;
+        if folder.started()?.is_some() {
+            return Ok(Claim::Adopted);
+        }
+        let Some(lock) = folder.lock()? else { return Ok(Claim::Busy) };
+        if folder.started()?.is_some() {
+            return Ok(Claim::Adopted);
+        }
+        Ok(Claim::Ours(folder, lock))
+    }
+
+    /// Makes a clean folder with the request in it, and finds the program.
+    fn prepare(
+        &self,
+        folder: &Folder,
+        request: &LaunchRequest,
+        job: &CommandJob,
+        path: &str,
+    ) -> Result<(PathBuf, Vec<OsString>), Stop> {
+        folder.clear()?;
+        let dir = job.dir.clone().unwrap_or_else(|| folder.at("workspace"));
+        for made in ["workspace", "drop"] {
+            let made = folder.at(made);
+            fs::create_dir(&made).map_err(|e| on_disk("make a build's workspace", &made, e))?;
+        }
+        if !dir.is_dir() {
+            return Err(Stop::Refused(format!("the job's dir {dir:?} does not exist: create it")));
+        }
+        let mut argv: Vec<OsString> = job.command.iter().map(Into::into).collect();
+        if job.shell {
+            argv.splice(0..0, ["/bin/sh".into(), "-c".into()]);
+            // What a script calls $0.
+            argv.insert(3, "sh".into());
+        } else {
+            argv[0] = match program::find(&argv[0], OsStr::new(path), &dir) {
+                Found::Program(file) => file.into(),
+                Found::NotExecutable(file) => {
+                    return Err(Stop::Refused(format!(
+                        "the job's program {file:?} may not be run by this user: make it executable"
+                    )));
+                }
+                Found::Nothing => {
+                    return Err(Stop::Refused(format!(
+                        "the job's program {:?} does not exist: install it, or add its folder to the job's PATH",
+                        job.command[0]
+                    )));
+                }
+            };
+        }
+        folder.write_json("request.json", &Record::new(request, job, dir.clone(), self.clock.now()))?;
+        Ok((dir, argv))
+    }
+}
+
+fn refused(reason: impl Into<String>) -> Launched {
+    Launched::Refused(Refusal { reason: reason.into(), permanent: true })
+}

@@ -1,0 +1,9 @@
+//! Real processes, really killed.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod crashing;
+mod ending;
+mod launching;
+mod output;
+mod running;
+mod support;

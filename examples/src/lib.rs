@@ -1,1 +1,0 @@
-//! Runnable programs; each is run by CI.
