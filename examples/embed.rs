@@ -11,10 +11,10 @@ use std::{sync::Arc, time::Duration};
 #[tokio::main]
 async fn main() -> Result<()> {
     let folder = tempfile::tempdir().map_err(Error::transient)?; // a service names a folder of its own
-    let store = SqliteStore::builder(folder.path().join("capomastro.sqlite3")).open()?;
+    let store = Arc::new(SqliteStore::builder(folder.path().join("capomastro.sqlite3")).open()?);
     let launcher = CommandLauncher::builder(folder.path().join("builds")).build()?;
     let git = GitProbe::builder().runner(Arc::new(ProcessRunner::new())).build();
-    let scheduler = Scheduler::builder(store.clone())
+    let scheduler = Scheduler::builder(Arc::clone(&store))
         .probe("git", Arc::new(git))
         .launcher("local", Arc::new(launcher.clone()))
         .output("local", Arc::new(launcher))

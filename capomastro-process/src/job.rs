@@ -112,7 +112,7 @@ const fn default_artifacts() -> usize {
 }
 
 /// The job as a dependency stores it.
-impl From<CommandJob> for serde_json::Value {
+impl From<CommandJob> for Value {
     fn from(job: CommandJob) -> Self {
         serde_json::to_value(job).expect("text, numbers and maps with text as keys are JSON")
     }

@@ -39,10 +39,10 @@ async fn main() -> Result<()> {
     }
 
     // A store, a probe, a launcher: the three parts of every Capomastro.
-    let store = SqliteStore::builder(folder.join("capomastro.sqlite3")).open()?;
+    let store = Arc::new(SqliteStore::builder(folder.join("capomastro.sqlite3")).open()?);
     let probe = GitProbe::builder().runner(Arc::new(ProcessRunner::new())).build();
     let launcher = CommandLauncher::builder(folder.join("builds")).build()?;
-    let scheduler = Scheduler::builder(store.clone())
+    let scheduler = Scheduler::builder(Arc::clone(&store))
         .probe("git", Arc::new(probe))
         .launcher("local", Arc::new(launcher.clone()))
         .output("local", Arc::new(launcher))

@@ -49,7 +49,7 @@ impl Stage {
         choose: impl FnOnce(SchedulerBuilder) -> SchedulerBuilder,
     ) -> Self {
         let launcher = launcher.with_clock(Arc::new(clock.clone()));
-        let builder = Scheduler::builder_over(Arc::clone(&store))
+        let builder = Scheduler::builder(Arc::clone(&store))
             .clock(Arc::new(clock.clone()))
             .random(Arc::new(SeededRandom::new(7)))
             .probe("scripted", Arc::new(probe.clone()))
