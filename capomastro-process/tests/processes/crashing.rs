@@ -134,7 +134,7 @@ async fn whoever_is_killed_each_key_starts_at_most_once() {
         for pid in victims.into_iter().chain(crate::support::processes(&mark)) {
             kill(pid);
         }
-        let _ = launching.await.unwrap();
+        drop(launching.await.unwrap());
         let reference = launch(&l, &r).await;
         end(&l, &reference).await;
         let starts = std::fs::read_to_string(d.path().join("starts")).unwrap_or_default();
