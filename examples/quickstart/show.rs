@@ -36,7 +36,7 @@ impl<'a> Narrator<'a> {
     }
 
     /// Tells what happens until everything stands as it should, for at most a minute.
-    pub(crate) async fn until(&mut self, done: impl Fn(&[Stand]) -> bool) -> Result<()> {
+    pub(crate) async fn until(&mut self, done: impl Fn(&[Stand]) -> bool + Send + Sync) -> Result<()> {
         self.started.clear();
         let began = SystemClock.monotonic();
         loop {

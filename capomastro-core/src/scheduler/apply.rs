@@ -156,7 +156,6 @@ impl<'a> Applying<'a> {
             phase: Phase::Requested,
             memo: None,
             sends: 0,
-            refusal: None,
             external: None,
             built: None,
             artifacts: Vec::new(),
