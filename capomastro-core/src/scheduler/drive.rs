@@ -95,7 +95,7 @@ impl Inner {
         asked: Monotonic,
     ) -> Result<()> {
         let DriveItem { claim, build } = item;
-        let claim = self.renew_lease(claim, &build).await;
+        self.renew_lease(&build).await;
         let mut after = self.step(build.id, &claim, |s| s.resume()).await?;
         if let After::Find = after {
             let dependency = self.dependency_of(&mut self.draft(), &build).await?;
@@ -104,9 +104,10 @@ impl Inner {
             after = self.step(build.id, &claim, |s| s.found(copy(&found))).await?;
         }
         match after {
-            After::Send(begun) => self.send(begun).await,
-            After::Find | After::Nothing => Ok(()),
+            After::Send(begun) => self.launch_begun(*begun).await,
+            After::Find | After::Nothing => {}
         }
+        Ok(())
     }
 
     /// One look at the build system for all these builds, after those to be stopped were asked to.
@@ -130,7 +131,8 @@ impl Inner {
             .zip(asked)
             .zip(reports)
             .map(|((item, (_, external)), report)| async move {
-                let claim = self.renew_lease(item.claim, &item.build).await;
+                let claim = item.claim;
+                self.renew_lease(&item.build).await;
                 let step = self.step(item.build.id, &claim, |s| s.observed(&external, copy(&report))).await;
                 match step {
                     Err(error) => self.stall(claim, &error),
@@ -169,29 +171,39 @@ impl Inner {
 
     /// A lease of a lock that is kept elsewhere lasts while its build is driven. Losing it is loud and changes nothing: the
     /// store's record is the referee.
-    async fn renew_lease(&self, mut claim: Claim, build: &Build) -> Claim {
-        const LOST: &str = "the lease of the lock, which is lost";
-        let Some(lease) = build.lease.as_ref().filter(|l| l.expires_in.is_some()) else { return claim };
-        let error = match self.lock.renew(std::slice::from_ref(lease)).await.into_iter().next() {
-            Some(Ok(renewed)) if renewed.token != lease.token => {
-                match self.keep_lease(build.id, renewed).await {
-                    Ok(()) => return claim,
-                    Err(error) => error,
-                }
+    async fn renew_lease(&self, build: &Build) {
+        let Some(lease) = build.lease.as_ref().filter(|l| l.expires_in.is_some()) else { return };
+        let renewed = match self.lock.renew(std::slice::from_ref(lease)).await.into_iter().next() {
+            Some(Ok(renewed)) if renewed.token != lease.token => self.keep_lease(build.id, renewed).await,
+            Some(Err(error)) if error.kind() == ErrorKind::LeaseLost => {
+                tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease is lost");
+                self.lease_is_lost(build.id).await
             }
-            Some(Err(error)) => error,
-            _ => return claim,
+            Some(Err(error)) => Err(error),
+            _ => Ok(()),
         };
-        tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease could not be renewed");
-        if error.kind() == ErrorKind::LeaseLost && claim.note.waits_for.as_deref() != Some(LOST) {
-            let mut draft = self.draft();
-            draft.event(Event::of_dependency(build.dependency, EventKind::LeaseLost { build: build.id }));
-            if let Err(error) = self.commit(draft).await {
-                tracing::warn!(error = %error.report(), "a lost lease could not be recorded");
-            }
-            claim.note.waits_for = Some(LOST.into());
+        if let Err(error) = renewed {
+            tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease could not be renewed");
         }
-        claim
+    }
+
+    /// Says once that a lease is lost; it is not renewed any more.
+    async fn lease_is_lost(&self, id: BuildId) -> Result<()> {
+        let mut attempts = Attempts::default();
+        loop {
+            let mut draft = self.draft();
+            let Some(mut build) = draft.build(id).await?.filter(|b| !b.phase.is_terminal()) else {
+                return Ok(());
+            };
+            let Some(lease) = build.lease.as_mut().filter(|l| l.expires_in.is_some()) else { return Ok(()) };
+            lease.expires_in = None;
+            draft.event(Event::of_dependency(build.dependency, EventKind::LeaseLost { build: id }));
+            draft.put(Record::Build(build));
+            match self.commit(draft).await {
+                Ok(_) => return Ok(()),
+                Err(e) => attempts.again(e)?,
+            }
+        }
     }
 
     /// A renewed lease says other facts than before.

@@ -12,7 +12,7 @@ use crate::{
     track::{Situation, Step},
 };
 use async_trait::async_trait;
-use futures_util::future::{BoxFuture, Either, FutureExt, select};
+use futures_util::future::{Either, select};
 use serde_json::Value;
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -29,8 +29,8 @@ pub(super) struct Begun {
 pub(super) enum After {
     /// Nothing.
     Nothing,
-    /// Send this build.
-    Send(Begun),
+    /// Send this build: the one that was decided on, or the one that its end has started.
+    Send(Box<Begun>),
     /// Search for the build by its key.
     Find,
 }
@@ -87,15 +87,16 @@ impl Inner {
         })
     }
 
-    /// Sends a build that was recorded in the same commit as its start, and whatever its end starts in turn.
-    pub(super) fn launch_begun(&self, begun: Begun) -> BoxFuture<'_, ()> {
-        async move {
+    /// Sends a build that is recorded as `Launching`, and whatever its end starts in turn.
+    pub(super) async fn launch_begun(&self, begun: Begun) {
+        let mut next = Some(begun);
+        while let Some(begun) = next.take() {
             let claim = begun.claim.clone();
-            if let Err(error) = self.send(begun).await {
-                self.stall(claim, &error);
+            match self.send(begun).await {
+                Ok(following) => next = following,
+                Err(error) => self.stall(claim, &error),
             }
         }
-        .boxed()
     }
 
     /// Decides a step of a build as it is stored now, and does it. `decide` may be asked again after a conflict.
@@ -166,9 +167,8 @@ impl Inner {
             }
             Step::Send { build } => return self.admit_and_record(draft, claim, *build, asked).await,
             Step::End(end) => {
-                if let Some(begun) = self.finish(draft, Some(claim), dependency, *end, false).await? {
-                    self.launch_begun(begun).await;
-                }
+                let started = self.finish(draft, Some(claim), dependency, *end, false).await?;
+                return Ok(started.map_or(After::Nothing, |b| After::Send(Box::new(b))));
             }
         }
         Ok(After::Nothing)
@@ -210,12 +210,12 @@ impl Inner {
         draft.due(DueChange::Hold { task: claim.task, lane, lease: self.config.drive_lease });
         let committed = self.commit(draft).await?;
         let claim = committed.claims.into_iter().next().unwrap_or_else(|| claim.clone());
-        Ok(After::Send(Begun { build, claim, asked }))
+        Ok(After::Send(Box::new(Begun { build, claim, asked })))
     }
 
-    /// Sends a recorded intent, and records what came of it.
+    /// Sends a recorded intent, and records what came of it. Returns the build that its end starts, if it does.
     #[tracing::instrument(name = "capomastro.launch", skip_all, fields(build.id = %begun.build.id, launch.key = %begun.build.key))]
-    pub(super) async fn send(&self, begun: Begun) -> Result<()> {
+    async fn send(&self, begun: Begun) -> Result<Option<Begun>> {
         let Begun { build, claim, asked } = begun;
         let launcher = Arc::clone(self.launcher(&build.launcher)?);
         let dependency = self.dependency_of(&mut self.draft(), &build).await?;
@@ -263,7 +263,12 @@ impl Inner {
         request
     }
 
-    async fn record_launch(&self, sent: &Build, claim: &Claim, answer: Result<Launched>) -> Result<()> {
+    async fn record_launch(
+        &self,
+        sent: &Build,
+        claim: &Claim,
+        answer: Result<Launched>,
+    ) -> Result<Option<Begun>> {
         let evidence = match &answer {
             Ok(Launched::Accepted(external)) => Some(external.clone()),
             _ => None,
@@ -279,7 +284,10 @@ impl Inner {
         if let Some(external) = evidence.filter(|_| !is_recorded) {
             self.keep_orphan(sent, &external).await?;
         }
-        recorded.map(drop)
+        match recorded? {
+            After::Send(begun) => Ok(Some(*begun)),
+            After::Nothing | After::Find => Ok(None),
+        }
     }
 
     /// An external build whose driver has lost its claim is kept until somebody has judged it.
