@@ -136,7 +136,7 @@ impl Inner {
                 let step = self.step(item.build.id, &claim, |s| s.observed(&external, copy(&report))).await;
                 match step {
                     Err(error) => self.stall(claim, &error),
-                    Ok(After::Send(begun)) => self.launch_begun(begun).await,
+                    Ok(After::Send(begun)) => self.launch_begun(*begun).await,
                     // What was to be found has a reference now; the next drive looks at it.
                     Ok(After::Find) => self.give_back(claim.clone(), Duration::ZERO, claim.note),
                     Ok(After::Nothing) => {}
