@@ -5,7 +5,7 @@ use crate::{
     events::EventKind,
     model::{
         Build, DependencyState, HeldAt, Linked, OwedRetry, Parameters, Phase, Policy, RetryOn, RetryReason,
-        Revision,
+        Revision, Stop, StopReason,
     },
     schedule::backoff,
     time::{Timestamp, later},
@@ -55,7 +55,7 @@ pub fn end_build(
     let owes = owes_retry(state, build);
     if end.phase == Phase::Refused {
         state.last_start = build.previous_start;
-        if owes {
+        if owes && !is_cancelled(build) {
             let refusals = build.refusals + 1;
             let wait = backoff(refusals, policy.retry.backoff, false);
             state.retry = Some(OwedRetry {
@@ -74,7 +74,12 @@ pub fn end_build(
             // Nothing is built again over a person's word.
             state.retry = None;
         }
-    } else if owes && !end.broken && is_retried(end.phase, policy) && build.attempt < policy.retry.max {
+    } else if owes
+        && !end.broken
+        && !is_cancelled(build)
+        && is_retried(end.phase, policy)
+        && build.attempt < policy.retry.max
+    {
         let attempt = build.attempt + 1;
         let wait = backoff(attempt, policy.retry.backoff, false);
         state.retry = Some(OwedRetry {
@@ -89,6 +94,11 @@ pub fn end_build(
 
 fn owes_retry(state: &DependencyState, build: &Build) -> bool {
     !state.deleted && build.epoch == state.epoch && state.accounted_revision() == Some(&build.revision)
+}
+
+/// Whether a person wants it stopped: however it ends, it is not begun again.
+fn is_cancelled(build: &Build) -> bool {
+    matches!(build.stop, Some(Stop { reason: StopReason::Cancel { .. }, .. }))
 }
 
 fn is_retried(phase: Phase, policy: &Policy) -> bool {

@@ -1,119 +1,19 @@
 //! One evaluation: everything that waits, then what was asked, then the debt, then an owed retry.
 
-use super::{Context, Decision, LockView, Subject, joinable, row};
+use super::{
+    Context, Decided, Decision, Evaluation, LockView, Occasion, PinnedTrigger, ReceiptChange, Start, Subject,
+    row,
+};
 use crate::{
     events::EventKind,
     model::{
-        Accounted, BuildId, BuildKey, Cause, DependencyState, EndReason, Held, LastDecision, Linked, OnHeld,
-        Parameters, ReceiptId, ReceiptState, Request, Revision, Settled, StoredTrigger, Trigger,
+        Accounted, BuildId, Cause, DependencyState, EndReason, Held, LastDecision, Linked, OnHeld,
+        Parameters, ReceiptId, ReceiptState, Relation, Request, Revision, Settled, StoredTrigger, Trigger,
     },
-    time::{Timestamp, until},
+    schedule::MAX_BACKOFF,
+    time::{Timestamp, later, until},
 };
 use std::time::Duration;
-
-/// A trigger that names its revision; decided in the call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PinnedTrigger {
-    /// The trigger.
-    pub cause: Cause,
-    /// The revision.
-    pub revision: Revision,
-    /// Own parameters.
-    pub parameters: Parameters,
-    /// The key shared by the builds of one whole-project request.
-    pub build_key: Option<BuildKey>,
-    /// The lock policy that the caller chose; the dependency's own where absent.
-    pub on_held: Option<OnHeld>,
-}
-
-/// Why there is an evaluation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Occasion {
-    /// A look saw the source.
-    Seen {
-        /// The stored triggers that awaited it.
-        satisfies: Vec<ReceiptId>,
-    },
-    /// A look did not find the source.
-    NotFound {
-        /// The stored triggers that awaited it.
-        satisfies: Vec<ReceiptId>,
-        /// Twice running: they end.
-        twice: bool,
-    },
-    /// The dependency became free or was resumed, a retry is due, or a lock elsewhere may be free.
-    Released,
-    /// Somebody asked for a build of a revision.
-    Pinned(PinnedTrigger),
-}
-
-/// One decision, to be recorded or counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
-    /// What was decided.
-    pub decision: Decision,
-    /// On which revision.
-    pub revision: Option<Revision>,
-    /// Whether it only repeats the last one and is counted.
-    pub counted: bool,
-}
-
-/// What became of a trigger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReceiptChange {
-    /// The trigger.
-    pub cause: Cause,
-    /// On which revision it was decided.
-    pub revision: Option<Revision>,
-    /// Where it stands now.
-    pub state: ReceiptState,
-}
-
-/// A build to record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// Its id.
-    pub build: BuildId,
-    /// The revision it pins.
-    pub revision: Revision,
-    /// What to show people for it.
-    pub display: Option<String>,
-    /// Own parameters.
-    pub parameters: Parameters,
-    /// The key shared by the builds of one whole-project request.
-    pub build_key: Option<BuildKey>,
-    /// Why.
-    pub causes: Vec<Cause>,
-    /// Whether a person named the revision.
-    pub person_pinned: bool,
-    /// The build that it repeats.
-    pub retry_of: Option<BuildId>,
-    /// How many retries of failed builds it makes.
-    pub attempt: u32,
-    /// How many refusals came before it.
-    pub refusals: u32,
-}
-
-/// What an evaluation says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evaluation {
-    /// The state as it is to be stored.
-    pub state: DependencyState,
-    /// What was decided, in order.
-    pub decided: Vec<Decided>,
-    /// What became of triggers, in order; a later change of the same receipt replaces an earlier one.
-    pub receipts: Vec<ReceiptChange>,
-    /// The build to record, if one starts.
-    pub start: Option<Start>,
-    /// The build that was linked again, if one was.
-    pub reused: Option<BuildId>,
-    /// When a look is due at the latest, if the decision needs one.
-    pub look_within: Option<Duration>,
-    /// When an evaluation is due at the latest, if the decision needs one.
-    pub evaluate_within: Option<Duration>,
-    /// What happened.
-    pub events: Vec<EventKind>,
-}
 
 /// How long a lock that is held elsewhere is left alone.
 const HELD_ELSEWHERE: Duration = Duration::from_secs(5);
@@ -137,6 +37,7 @@ pub fn evaluate(state: &DependencyState, context: &Context<'_>, occasion: &Occas
     if state.deleted {
         return run.out;
     }
+    run.no_time_from_the_future();
     run.flow();
     match occasion {
         Occasion::Seen { satisfies } => {
@@ -151,17 +52,30 @@ pub fn evaluate(state: &DependencyState, context: &Context<'_>, occasion: &Occas
     run.finish()
 }
 
-struct Run<'a> {
-    context: &'a Context<'a>,
-    out: Evaluation,
+pub(super) struct Run<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) out: Evaluation,
 }
 
 impl Run<'_> {
-    fn is_free(&self) -> bool {
+    /// A clock that was set back must not stretch a wait beyond what the policy names.
+    fn no_time_from_the_future(&mut self) {
+        let now = self.context.now;
+        let state = &mut self.out.state;
+        if let Some(observed) = &mut state.observed {
+            observed.moved_at = observed.moved_at.min(now);
+        }
+        state.debt_since = state.debt_since.map(|t| t.min(now));
+        if let Some(not_before) = state.retry.as_mut().and_then(|r| r.not_before.as_mut()) {
+            *not_before = (*not_before).min(later(now, MAX_BACKOFF));
+        }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
         self.out.state.held.is_none() && self.context.lock == LockView::AsStored
     }
 
-    fn record(&mut self, decision: &Decision, revision: Option<&Revision>) {
+    pub(super) fn record(&mut self, decision: &Decision, revision: Option<&Revision>) {
         self.out.decided.push(Decided {
             decision: decision.clone(),
             revision: revision.cloned(),
@@ -169,7 +83,7 @@ impl Run<'_> {
         });
     }
 
-    fn receipt(&mut self, cause: &Cause, revision: Option<&Revision>, state: ReceiptState) {
+    pub(super) fn receipt(&mut self, cause: &Cause, revision: Option<&Revision>, state: ReceiptState) {
         if cause.receipt.is_some() {
             self.out.receipts.push(ReceiptChange {
                 cause: cause.clone(),
@@ -179,102 +93,12 @@ impl Run<'_> {
         }
     }
 
-    fn end(&mut self, causes: &[Cause], revision: Option<&Revision>, reason: &EndReason) {
+    pub(super) fn end(&mut self, causes: &[Cause], revision: Option<&Revision>, reason: &EndReason) {
         for cause in causes {
             self.receipt(cause, revision, ReceiptState::Ended { reason: reason.clone() });
         }
         let receipts: Vec<ReceiptId> = causes.iter().filter_map(|c| c.receipt).collect();
         self.out.events.push(EventKind::RequestEnded { receipts, reason: reason.clone() });
-    }
-
-    /// The waiting requests, in order, until one starts.
-    fn flow(&mut self) {
-        while self.is_free() && self.out.state.paused.is_none() && !self.out.state.waiting.is_empty() {
-            let request = self.out.state.waiting.remove(0);
-            let observed = self.out.state.observed.clone().filter(|_| self.out.state.not_found == 0);
-            let Some(revision) = request.revision.clone().or_else(|| observed.map(|o| o.revision)) else {
-                self.back_to_stored(request);
-                continue;
-            };
-            let subject = Subject {
-                forced: request.forced,
-                revision: &revision,
-                pinned: request.revision.is_some(),
-                relation: request.relation.as_ref(),
-                parameters: &request.parameters,
-                on_held: self.context.policy.on_held,
-                waited: true,
-            };
-            let decision = row(&self.out.state, self.context, &subject);
-            self.record(&decision, Some(&revision));
-            let reason = match decision {
-                Decision::Build => {
-                    let person_pinned = request.revision.is_some()
-                        && request.causes.iter().any(|c| c.trigger == Trigger::Manual);
-                    self.start(
-                        Start {
-                            build: self.context.build,
-                            display: self.display_of(&revision),
-                            revision,
-                            parameters: request.parameters,
-                            build_key: request.build_key,
-                            causes: request.causes,
-                            person_pinned,
-                            retry_of: None,
-                            attempt: 0,
-                            refusals: 0,
-                        },
-                        request.forced,
-                    );
-                    return;
-                }
-                Decision::Reused { build } => {
-                    self.reuse(&revision, build);
-                    for cause in &request.causes {
-                        self.receipt(cause, Some(&revision), ReceiptState::Reused { build });
-                    }
-                    continue;
-                }
-                Decision::Baselined => {
-                    self.account(&revision, Settled::Baseline);
-                    EndReason::Baselined
-                }
-                Decision::Unchanged => EndReason::Reverted,
-                Decision::Vetoed => EndReason::Vetoed,
-                Decision::RelationStale => {
-                    self.look_within(Duration::ZERO);
-                    EndReason::RelationStale
-                }
-                Decision::SourceMissing => EndReason::SourceMissing,
-                // A waiting request is put through only while the dependency is free and unpaused, and row 8 is not
-                // asked: what is left cannot match. It keeps its place all the same.
-                Decision::Paused
-                | Decision::Quiet { .. }
-                | Decision::AlreadyBuilding { .. }
-                | Decision::Held { .. } => {
-                    self.out.state.waiting.insert(0, request);
-                    return;
-                }
-            };
-            self.end(&request.causes, Some(&revision), &reason);
-        }
-    }
-
-    /// An unpinned request at the head while nothing is observed: the first probe started from now on decides.
-    fn back_to_stored(&mut self, request: Request) {
-        for cause in request.causes {
-            let Some(receipt) = cause.receipt else { continue };
-            self.receipt(&cause, None, ReceiptState::AwaitsLook);
-            self.out.state.stored.push(StoredTrigger {
-                cause,
-                receipt,
-                parameters: request.parameters.clone(),
-                build_key: request.build_key.clone(),
-                on_held: None,
-                since: request.since,
-            });
-        }
-        self.look_within(Duration::ZERO);
     }
 
     /// The forced triggers that awaited this look.
@@ -365,31 +189,22 @@ impl Run<'_> {
         self.receipt(cause, revision, ReceiptState::Ended { reason });
     }
 
-    fn wait(&mut self, trigger: &PinnedTrigger, pinned: bool) {
-        let own_place = pinned || !trigger.parameters.is_empty();
-        if !own_place && let Some(place) = joinable(&self.out.state) {
-            self.out.state.waiting[place].causes.push(trigger.cause.clone());
-            return;
-        }
-        self.out.state.waiting.push(Request {
-            causes: vec![trigger.cause.clone()],
-            forced: true,
-            revision: pinned.then(|| trigger.revision.clone()),
-            relation: None,
-            parameters: trigger.parameters.clone(),
-            build_key: trigger.build_key.clone(),
-            since: self.context.now,
-        });
-    }
-
     fn discard(&mut self, policy: OnHeld, revision: Option<&Revision>, by: Option<BuildId>) {
         if policy != OnHeld::DiscardLoudly {
             return;
         }
-        let mark = by.zip(revision.cloned());
-        if mark.is_none() || self.out.state.discarded != mark {
+        let mark = revision.map(|r| (by, r.clone()));
+        if self.out.state.discarded != mark {
             self.out.state.discarded = mark;
             self.out.events.push(EventKind::Discarded { revision: revision.cloned(), held_by: by });
+        }
+    }
+
+    /// Loud, once per revision.
+    pub(super) fn veto(&mut self, revision: &Revision, relation: Option<Relation>) {
+        if self.out.state.vetoed.as_ref() != Some(revision) {
+            self.out.state.vetoed = Some(revision.clone());
+            self.out.events.push(EventKind::Vetoed { revision: revision.clone(), relation });
         }
     }
 
@@ -399,12 +214,17 @@ impl Run<'_> {
         self.automatic(pushes, true);
     }
 
-    /// The stored observation, at a release: under a discard policy the next look finds it.
+    /// The stored observation, at a release.
     fn debt(&mut self) {
-        let discards = matches!(self.context.policy.on_held, OnHeld::DiscardLoudly | OnHeld::DiscardSilently);
-        if self.is_free() && self.out.state.in_debt() && !discards {
+        if self.out.state.held.is_none() && self.debt_is_evaluated() {
             self.automatic(Vec::new(), false);
         }
+    }
+
+    /// Whether there is a debt for a release to evaluate: under a discard policy the next look finds it.
+    fn debt_is_evaluated(&self) -> bool {
+        let discards = matches!(self.context.policy.on_held, OnHeld::DiscardLoudly | OnHeld::DiscardSilently);
+        self.out.state.in_debt() && !discards
     }
 
     fn automatic(&mut self, pushes: Vec<Cause>, is_look: bool) {
@@ -471,6 +291,7 @@ impl Run<'_> {
                     relation: Some(observed.relation.clone()),
                     parameters: Parameters::new(),
                     build_key: None,
+                    on_held: None,
                     since: self.context.now,
                 });
                 ReceiptState::Waiting { behind: by }
@@ -487,13 +308,7 @@ impl Run<'_> {
                 ReceiptState::Ended { reason: EndReason::Baselined }
             }
             Decision::Vetoed => {
-                if self.out.state.vetoed.as_ref() != Some(revision) {
-                    self.out.state.vetoed = Some(revision.clone());
-                    self.out.events.push(EventKind::Vetoed {
-                        revision: revision.clone(),
-                        relation: observed.relation.relation,
-                    });
-                }
+                self.veto(revision, observed.relation.relation);
                 ReceiptState::Ended { reason: EndReason::Vetoed }
             }
             Decision::RelationStale => {
@@ -556,8 +371,7 @@ impl Run<'_> {
         if self.out.state.held.is_some() || self.out.state.paused.is_some() {
             return;
         }
-        // A clock that was set back must not stretch the wait: no retry waits longer than the longest back-off.
-        let wait = until(self.context.now, not_before).min(Duration::from_secs(3_600));
+        let wait = until(self.context.now, not_before);
         if wait > Duration::ZERO {
             self.evaluate_within(wait);
             return;
@@ -600,19 +414,20 @@ impl Run<'_> {
         }
     }
 
-    fn display_of(&self, revision: &Revision) -> Option<String> {
+    pub(super) fn display_of(&self, revision: &Revision) -> Option<String> {
         self.out.state.observed.as_ref().filter(|o| o.revision == *revision).and_then(|o| o.display.clone())
     }
 
-    fn account(&mut self, revision: &Revision, by: Settled) {
+    pub(super) fn account(&mut self, revision: &Revision, by: Settled) {
         if self.out.state.accounted_revision() != Some(revision) {
             self.out.state.vetoed = None;
             self.out.state.discarded = None;
+            self.out.state.held_at = None;
         }
         self.out.state.accounted = Some(Accounted { revision: revision.clone(), by });
     }
 
-    fn reuse(&mut self, revision: &Revision, build: BuildId) {
+    pub(super) fn reuse(&mut self, revision: &Revision, build: BuildId) {
         self.account(revision, Settled::Reused(build));
         self.out.state.linked = Some(Linked { build, revision: revision.clone() });
         self.out.state.held_at = None;
@@ -621,7 +436,7 @@ impl Run<'_> {
     }
 
     /// Row 12: the dependency is held by this build from now on.
-    fn start(&mut self, start: Start, forced: bool) {
+    pub(super) fn start(&mut self, start: Start, forced: bool) {
         let state = &mut self.out.state;
         state.fence += 1;
         state.builds += 1;
@@ -649,7 +464,7 @@ impl Run<'_> {
         self.out.start = Some(start);
     }
 
-    fn look_within(&mut self, wait: Duration) {
+    pub(super) fn look_within(&mut self, wait: Duration) {
         let within = self.out.look_within.get_or_insert(wait);
         *within = (*within).min(wait);
     }
@@ -663,7 +478,7 @@ impl Run<'_> {
         self.drop_dead_retry();
         if let LockView::HeldElsewhere { .. } = self.context.lock
             && self.out.state.held.is_none()
-            && (self.out.state.in_debt() || !self.out.state.waiting.is_empty())
+            && (self.debt_is_evaluated() || !self.out.state.waiting.is_empty())
         {
             self.evaluate_within(HELD_ELSEWHERE);
         }

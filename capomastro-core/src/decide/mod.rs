@@ -5,10 +5,15 @@
 
 mod end;
 mod evaluate;
+mod evaluation;
 mod people;
+mod queue;
+#[cfg(test)]
+mod tests;
 
 pub use end::{EndOfBuild, end_build};
-pub use evaluate::{Decided, Evaluation, Occasion, PinnedTrigger, ReceiptChange, Start, evaluate};
+pub use evaluate::evaluate;
+pub use evaluation::{Decided, Evaluation, Occasion, PinnedTrigger, ReceiptChange, Start};
 pub use people::{delete_dependency, edit_source};
 
 use crate::{
@@ -16,7 +21,7 @@ use crate::{
     time::{Timestamp, later},
 };
 
-/// The most requests and the most stored triggers that a dependency keeps.
+/// The most requests, the most triggers that one request collects, and the most stored triggers that a dependency keeps.
 pub const MAX_WAITING: usize = 1_000;
 
 /// Whether the dependency can be built now.
@@ -216,9 +221,11 @@ fn is_full(state: &DependencyState, subject: &Subject<'_>) -> bool {
         OnHeld::Coalesce if subject.forced => MAX_WAITING,
         _ => return false,
     };
-    let joins =
-        subject.forced && !subject.pinned && subject.parameters.is_empty() && joinable(state).is_some();
-    !joins && state.waiting.len() >= most
+    let joins = subject.forced && !subject.pinned && subject.parameters.is_empty();
+    match joinable(state).filter(|_| joins) {
+        Some(place) => state.waiting[place].causes.len() >= MAX_WAITING,
+        None => state.waiting.len() >= most,
+    }
 }
 
 /// The waiting request that unpinned forced triggers without own parameters join.

@@ -1,16 +1,20 @@
 //! What people do to a dependency's state besides triggering it.
 
-use crate::model::{Cause, DependencyState, EndReason, Request};
+use crate::{
+    detect::begin_backoff_anew,
+    model::{Cause, DependencyState, EndReason, Request},
+};
 
 /// The source was edited: a new epoch begins, and nothing that was seen before is compared with what will be. Requests
-/// that name a revision end; unpinned forced ones, and stored triggers, stay. Returns what ended.
+/// that name a revision end; unpinned forced ones, and stored triggers, stay. How looking goes is for the next look to
+/// say, so that a recovery is told; it backs off anew. Returns what ended.
 pub fn edit_source(state: &mut DependencyState) -> Vec<(Cause, EndReason)> {
     state.epoch += 1;
     state.observed = None;
     state.accounted = None;
     state.debt_since = None;
     state.not_found = 0;
-    state.health = crate::model::Health::Healthy;
+    begin_backoff_anew(state);
     state.vetoed = None;
     state.discarded = None;
     state.retry = None;

@@ -73,6 +73,9 @@ pub struct Request {
     /// The key shared by the builds of one whole-project request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_key: Option<BuildKey>,
+    /// The lock policy that the caller chose for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_held: Option<OnHeld>,
     /// Since when it waits.
     pub since: Timestamp,
 }
@@ -249,9 +252,9 @@ pub struct DependencyState {
     /// The revision for which a veto was raised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vetoed: Option<Revision>,
-    /// The holder and revision for which a loud discard was raised.
+    /// The holder and revision for which a loud discard was raised; no build where the lock is kept elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discarded: Option<(BuildId, Revision)>,
+    pub discarded: Option<(Option<BuildId>, Revision)>,
     /// The build that holds the dependency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
