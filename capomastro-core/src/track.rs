@@ -148,11 +148,14 @@ pub fn launched(
     note: &Note,
     now: Timestamp,
 ) -> Step {
+    if build.external.is_some() {
+        // It was found while this send was under way: what is known to be there counts.
+        return Step::Again { after: Duration::ZERO, note: note.clone() };
+    }
     match answer {
         Ok(Launched::Accepted(external)) => submitted(build, external, note, now),
         Ok(Launched::Refused(refusal)) if build.sends <= 1 => {
-            let end = EndOfBuild { permanent: refusal.permanent, ..EndOfBuild::of(Phase::Refused) };
-            Step::End(Ending::of(end).because(refusal.reason.clone()))
+            Step::End(absent(build, Some((&refusal.reason, refusal.permanent))))
         }
         Ok(Launched::Refused(refusal)) => {
             let mut build = build.clone();
@@ -206,7 +209,7 @@ fn submitted(build: &Build, external: &crate::model::ExternalRef, note: &Note, n
     build.submitted_at = Some(now);
     build.refusal = None;
     let events = vec![EventKind::BuildSubmitted { build: build.id }];
-    let note = Note { stalls: 0, waits_for: None, ..note.clone() };
+    let note = Note { unknown_since: None, ..contact(note, now) };
     Step::Advance { after: look_cadence(Duration::ZERO), build: Box::new(build), note, events }
 }
 
@@ -214,28 +217,56 @@ fn submitted(build: &Build, external: &crate::model::ExternalRef, note: &Note, n
 pub fn found(build: &Build, answer: &Result<Found>, policy: &Policy, note: &Note, now: Timestamp) -> Step {
     match answer {
         Ok(Found::Build(external)) => submitted(build, external, note, now),
-        Ok(Found::Absent) => match (&build.refusal, &build.stop) {
-            (Some(refusal), _) => {
-                let end = EndOfBuild { permanent: refusal.permanent, ..EndOfBuild::of(Phase::Refused) };
-                Step::End(Ending::of(end).because(refusal.reason.clone()))
-            }
-            (None, Some(_)) => Step::End(stopped(build).because("stopped; the build system never had it")),
-            (None, None) => Step::Send,
-        },
+        Ok(Found::Absent) if build.refusal.is_none() && build.stop.is_none() => Step::Send,
+        Ok(Found::Absent) => {
+            Step::End(absent(build, build.refusal.as_ref().map(|r| (&r.reason, r.permanent))))
+        }
         Ok(Found::Inconclusive { look_again }) => {
-            let sent = build.launching_at.unwrap_or(now);
-            if until(sent, now) > policy.timeouts.lost_after {
+            if let Some(ending) = given_up(build, &policy.timeouts, now) {
+                return Step::End(ending);
+            }
+            let since = unknown_since(note, now);
+            if until(since, now) > policy.timeouts.lost_after {
                 let ending = Ending { may_still_run: true, ..Ending::of(EndOfBuild::of(Phase::Lost)) };
                 return Step::End(ending.because("the build system cannot tell whether it has the build"));
             }
             let waits_for = Some("the build system to say whether it has the build".into());
+            let note = Note { unknown_since: Some(since), ..contact(note, now) };
             Step::Again {
                 after: (*look_again).clamp(Duration::from_millis(100), MOST_RETRY),
-                note: Note { waits_for, stalls: 0, ..note.clone() },
+                note: Note { waits_for, ..note },
             }
         }
-        Err(error) => unreachable_again(error, note),
+        Err(error) => match given_up(build, &policy.timeouts, now) {
+            Some(ending) => Step::End(ending),
+            None => unreachable_again(error, note),
+        },
     }
+}
+
+/// The end of a build of which it is proven that the build system never had it. A stop wins over a refusal, which would
+/// be tried again.
+fn absent(build: &Build, refusal: Option<(&String, bool)>) -> Ending {
+    match refusal {
+        Some((reason, permanent)) if build.stop.is_none() => {
+            Ending::of(EndOfBuild { permanent, ..EndOfBuild::of(Phase::Refused) }).because(reason.clone())
+        }
+        _ => stopped(build).because("stopped; the build system never had it"),
+    }
+}
+
+/// The bookkeeping after the build system has answered.
+fn contact(note: &Note, now: Timestamp) -> Note {
+    Note { stalls: 0, waits_for: None, last_run: Some(now), ..note.clone() }
+}
+
+/// Since when the build system does not know the build. Time without contact is no evidence and does not count, and a
+/// clock that was set back starts the count anew rather than stretch it.
+fn unknown_since(note: &Note, now: Timestamp) -> Timestamp {
+    let Some(since) = note.unknown_since.filter(|s| *s <= now) else { return now };
+    let gap = note.last_run.map_or(Duration::ZERO, |last| until(last, now));
+    let counts = if note.stalls > 0 { Duration::ZERO } else { gap.min(MOST_RETRY) };
+    later(since, gap.saturating_sub(counts)).min(now)
 }
 
 /// A build system that cannot be asked is never evidence.
@@ -259,7 +290,7 @@ pub fn reported(
     let report = match answer {
         Ok(report) => report,
         Err(error) => {
-            return match overdue(build, &policy.timeouts, note, now) {
+            return match overdue(build, &policy.timeouts, note, false, now) {
                 Some(Overdue::GiveUp(ending)) => Step::End(ending),
                 Some(Overdue::Stop(reason)) => stop(build.clone(), reason, note.clone(), now),
                 None => unreachable_again(error, note),
@@ -267,7 +298,8 @@ pub fn reported(
         }
     };
     let mut next = build.clone();
-    let mut note = Note { stalls: 0, waits_for: None, ..note.clone() };
+    let since = unknown_since(note, now);
+    let mut note = contact(note, now);
     let mut durable = false;
     if let Some(external) = report.external.as_ref().filter(|e| Some(*e) != build.external.as_ref()) {
         next.external = Some(external.clone());
@@ -276,15 +308,13 @@ pub fn reported(
     match &report.seen {
         Seen::Ended(ended) => return Step::End(ending(build, ended)),
         Seen::Unknown => {
-            // A clock that was set back starts the count anew rather than stretch it.
-            let since = note.unknown_since.filter(|s| *s <= now).unwrap_or(now);
             note.unknown_since = Some(since);
             note.waits_for = Some("the build system to know the build again".into());
             if until(since, now) > policy.timeouts.lost_after {
                 let ending = if build.stop.is_some() {
                     stopped(build)
                 } else {
-                    Ending::of(EndOfBuild::of(Phase::Lost))
+                    Ending { may_still_run: true, ..Ending::of(EndOfBuild::of(Phase::Lost)) }
                 };
                 return Step::End(ending.because("the build system does not know the build any more"));
             }
@@ -302,7 +332,8 @@ pub fn reported(
             }
         }
     }
-    match overdue(&next, &policy.timeouts, &note, now) {
+    let queued = matches!(report.seen, Seen::Queued { .. });
+    match overdue(&next, &policy.timeouts, &note, queued, now) {
         Some(Overdue::GiveUp(ending)) => return Step::End(ending),
         Some(Overdue::Stop(reason)) => return stop(next, reason, note, now),
         None => {}
@@ -321,22 +352,28 @@ enum Overdue {
     GiveUp(Ending),
 }
 
+/// The end of a build that was to be stopped, if the build system has not confirmed it within the grace.
+fn given_up(build: &Build, timeouts: &Timeouts, now: Timestamp) -> Option<Ending> {
+    let stop = build.stop.as_ref()?;
+    (until(stop.asked_at, now) > timeouts.stop).then(|| {
+        let ending = Ending { may_still_run: true, ..stopped(build) };
+        ending.because("the build system did not confirm the stop")
+    })
+}
+
 /// Whether a deadline has passed: first the build system is asked to stop, and after a grace the build is given up.
-fn overdue(build: &Build, timeouts: &Timeouts, note: &Note, now: Timestamp) -> Option<Overdue> {
-    if let Some(stop) = &build.stop {
-        let given_up = until(stop.asked_at, now) > timeouts.stop;
-        return given_up.then(|| {
-            let ending = Ending { may_still_run: true, ..stopped(build) };
-            Overdue::GiveUp(ending.because("the build system did not confirm the stop"))
-        });
+/// `queued` is whether the build system has just said that the build waits.
+fn overdue(build: &Build, timeouts: &Timeouts, note: &Note, queued: bool, now: Timestamp) -> Option<Overdue> {
+    if build.stop.is_some() {
+        return given_up(build, timeouts, now).map(Overdue::GiveUp);
     }
-    match build.running_at.or(note.running_at) {
-        Some(running) if until(running, now) > timeouts.run => Some(Overdue::Stop(StopReason::RunDeadline)),
-        None if until(build.submitted_at.unwrap_or(now), now) > timeouts.queue => {
-            Some(Overdue::Stop(StopReason::QueueDeadline))
-        }
-        _ => None,
+    if let Some(running) = build.running_at.or(note.running_at) {
+        return (until(running, now) > timeouts.run).then_some(Overdue::Stop(StopReason::RunDeadline));
     }
+    // Out of contact it may run by now: only when both deadlines together have passed, one of them surely has.
+    let limit = if queued { timeouts.queue } else { timeouts.queue.saturating_add(timeouts.run) };
+    let waited = until(build.submitted_at.unwrap_or(now), now);
+    (waited > limit).then_some(Overdue::Stop(StopReason::QueueDeadline))
 }
 
 fn stop(mut build: Build, reason: StopReason, note: Note, now: Timestamp) -> Step {

@@ -1,13 +1,17 @@
 //! Moving builds on: one look at the build system for all builds of a launcher that are due.
 
-use super::{Inner, commit::Attempts};
+use super::{
+    Inner,
+    commit::Attempts,
+    launching::{After, within_lease},
+};
 use crate::{
     Error, Result,
     error::ErrorKind,
     events::{Event, EventKind},
     launch::{BuildLauncher, Found, Report},
     lock::Lease,
-    model::{Build, BuildId, ExternalRef, LaunchKey, LauncherName, OrphanVerdict},
+    model::{Build, BuildId, ExternalRef, LaunchKey, LauncherName, Note, OrphanVerdict},
     store::{Claim, DueChange, Key, ListKey, Query, Record, Task},
     time::{Monotonic, Timestamp},
     track::{self, Ending, Next, Step},
@@ -90,13 +94,15 @@ impl Inner {
         now: Timestamp,
     ) -> Result<()> {
         let DriveItem { claim, build } = item;
-        let claim = self.renew_lease(claim, &build).await;
+        self.renew_lease(&build).await;
         let dependency = self.dependency_of(&build).await?;
         match track::next(&build, launcher.promise(), &dependency.policy, now) {
             Next::Admit | Next::Send => self.admit_and_send(build.id, &claim, &dependency).await,
             Next::Wait(after) => {
-                let note = claim.note.clone();
-                self.give_back(claim, after, note);
+                let waits_for = Some("the build system to say whether it has the build".to_owned());
+                let note =
+                    Note { waits_for: claim.note.waits_for.clone().or(waits_for), ..claim.note.clone() };
+                self.give_back(claim, within_lease(after, Some(&build)), note);
                 Ok(())
             }
             Next::End(ending) => self.end_and_go_on(build.id, &claim, &ending).await,
@@ -114,8 +120,12 @@ impl Inner {
                     };
                     let step = track::found(&stored, &found, &dependency.policy, &claim.note, draft.now()?);
                     match self.perform_step(draft, build.id, &claim, step).await {
-                        Ok(true) => return self.admit_and_send(build.id, &claim, &dependency).await,
-                        Ok(false) => return Ok(()),
+                        Ok(After::Send) => return self.admit_and_send(build.id, &claim, &dependency).await,
+                        Ok(After::Launch(begun)) => {
+                            self.launch_begun(begun).await;
+                            return Ok(());
+                        }
+                        Ok(After::Nothing) => return Ok(()),
                         Err(e) => attempts.again(e)?,
                     }
                 }
@@ -171,7 +181,7 @@ impl Inner {
         report: Result<Report>,
     ) -> Result<()> {
         let DriveItem { claim, build } = item;
-        let claim = self.renew_lease(claim, &build).await;
+        self.renew_lease(&build).await;
         let mut attempts = Attempts::default();
         loop {
             let mut draft = self.draft();
@@ -192,7 +202,11 @@ impl Inner {
                 self.ask_stop(launcher, &stored).await;
             }
             match self.perform_step(draft, build.id, &claim, step).await {
-                Ok(_) => return Ok(()),
+                Ok(After::Launch(begun)) => {
+                    self.launch_begun(begun).await;
+                    return Ok(());
+                }
+                Ok(After::Nothing | After::Send) => return Ok(()),
                 Err(e) => attempts.again(e)?,
             }
         }
@@ -208,29 +222,39 @@ impl Inner {
 
     /// A lease of a lock that is kept elsewhere lasts while its build is driven. Losing it is loud and changes nothing: the
     /// store's record is the referee.
-    async fn renew_lease(&self, mut claim: Claim, build: &Build) -> Claim {
-        const LOST: &str = "the lease of the lock, which is lost";
-        let Some(lease) = build.lease.as_ref().filter(|l| l.expires_in.is_some()) else { return claim };
-        let error = match self.lock.renew(std::slice::from_ref(lease)).await.into_iter().next() {
-            Some(Ok(renewed)) if renewed.token != lease.token => {
-                match self.keep_lease(build.id, renewed).await {
-                    Ok(()) => return claim,
-                    Err(error) => error,
-                }
+    async fn renew_lease(&self, build: &Build) {
+        let Some(lease) = build.lease.as_ref().filter(|l| l.expires_in.is_some()) else { return };
+        let renewed = match self.lock.renew(std::slice::from_ref(lease)).await.into_iter().next() {
+            Some(Ok(renewed)) if renewed.token != lease.token => self.keep_lease(build.id, renewed).await,
+            Some(Err(error)) if error.kind() == ErrorKind::LeaseLost => {
+                tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease is lost");
+                self.lease_is_lost(build.id).await
             }
-            Some(Err(error)) => error,
-            _ => return claim,
+            Some(Err(error)) => Err(error),
+            _ => Ok(()),
         };
-        tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease could not be renewed");
-        if error.kind() == ErrorKind::LeaseLost && claim.note.waits_for.as_deref() != Some(LOST) {
-            let mut draft = self.draft();
-            draft.event(Event::of_dependency(build.dependency, EventKind::LeaseLost { build: build.id }));
-            if let Err(error) = self.commit(draft).await {
-                tracing::warn!(error = %error.report(), "a lost lease could not be recorded");
-            }
-            claim.note.waits_for = Some(LOST.into());
+        if let Err(error) = renewed {
+            tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease could not be renewed");
         }
-        claim
+    }
+
+    /// Says once that a lease is lost; it is not renewed any more.
+    async fn lease_is_lost(&self, id: BuildId) -> Result<()> {
+        let mut attempts = Attempts::default();
+        loop {
+            let mut draft = self.draft();
+            let Some(mut build) = draft.build(id).await?.filter(|b| !b.phase.is_terminal()) else {
+                return Ok(());
+            };
+            let Some(lease) = build.lease.as_mut().filter(|l| l.expires_in.is_some()) else { return Ok(()) };
+            lease.expires_in = None;
+            draft.event(Event::of_dependency(build.dependency, EventKind::LeaseLost { build: id }));
+            draft.put(Record::Build(build));
+            match self.commit(draft).await {
+                Ok(_) => return Ok(()),
+                Err(e) => attempts.again(e)?,
+            }
+        }
     }
 
     /// A renewed lease says other facts than before.
@@ -245,6 +269,27 @@ impl Inner {
                 Ok(_) => return Ok(()),
                 Err(e) => attempts.again(e)?,
             }
+        }
+    }
+
+    /// Whether a reference means the build that is being driven: a queue item may have become a build meanwhile, so that
+    /// only the build system can tell.
+    async fn is_own(&self, launcher: &dyn BuildLauncher, build: &Build, found: &ExternalRef) -> Result<bool> {
+        let Some(own) = &build.external else { return Ok(false) };
+        if own == found {
+            return Ok(true);
+        }
+        let asked = [(build.key, found.clone()), (build.key, own.clone())];
+        let reports = self
+            .in_time(launcher.observe(&asked), |e| vec![Err(Error::new(e.kind(), e.message().to_owned()))])
+            .await;
+        let mut names = Vec::with_capacity(asked.len());
+        for (report, (_, name)) in reports.into_iter().zip(&asked) {
+            names.push(report?.external.unwrap_or_else(|| name.clone()));
+        }
+        match names.as_slice() {
+            [found_now, own_now] => Ok(found_now == own_now),
+            _ => Err(Error::internal("the launcher gave another number of reports than there were builds")),
         }
     }
 
@@ -268,7 +313,7 @@ impl Inner {
                 continue;
             }
             let adoptable = !build.phase.is_terminal() && build.external.is_none();
-            let own = build.external.as_ref() == Some(&orphan.external);
+            let own = self.is_own(launcher.as_ref(), &build, &orphan.external).await?;
             orphan.verdict = Some(if own {
                 OrphanVerdict::Adopted
             } else if adoptable {

@@ -12,7 +12,7 @@ use crate::{
     track::{self, Step},
 };
 use async_trait::async_trait;
-use futures_util::future::{BoxFuture, Either, FutureExt, select};
+use futures_util::future::{Either, select};
 use serde_json::Value;
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -22,6 +22,17 @@ pub(super) struct Begun {
     pub(super) build: Build,
     pub(super) claim: Claim,
     pub(super) asked: Monotonic,
+}
+
+/// What is left to do after a step.
+#[derive(Debug)]
+pub(super) enum After {
+    /// Nothing.
+    Nothing,
+    /// The build is to be sent again.
+    Send,
+    /// The release has started this build, which is to be sent now.
+    Launch(Begun),
 }
 
 /// How long a build that waits for a limit sleeps unless it is woken.
@@ -74,17 +85,18 @@ impl Inner {
     }
 
     /// Sends a build that was recorded in the same commit as its start, and whatever its end starts in turn.
-    pub(super) fn launch_begun(&self, begun: Begun) -> BoxFuture<'_, ()> {
-        async move {
+    pub(super) async fn launch_begun(&self, begun: Begun) {
+        let mut next = Some(begun);
+        while let Some(begun) = next.take() {
             let claim = begun.claim.clone();
-            if let Err(error) = self.send_begun(begun).await {
-                self.stall(claim, &error);
+            match self.send_begun(begun).await {
+                Ok(following) => next = following,
+                Err(error) => self.stall(claim, &error),
             }
         }
-        .boxed()
     }
 
-    async fn send_begun(&self, begun: Begun) -> Result<()> {
+    async fn send_begun(&self, begun: Begun) -> Result<Option<Begun>> {
         let dependency = self.dependency_of(&begun.build).await?;
         self.send(begun, &dependency).await
     }
@@ -99,7 +111,12 @@ impl Inner {
         let mut attempts = Attempts::default();
         loop {
             match self.try_admit(build, claim).await {
-                Ok(Some(begun)) => return self.send(begun, dependency).await,
+                Ok(Some(begun)) => {
+                    if let Some(following) = self.send(begun, dependency).await? {
+                        self.launch_begun(following).await;
+                    }
+                    return Ok(());
+                }
                 Ok(None) => return Ok(()),
                 Err(e) => attempts.again(e)?,
             }
@@ -139,9 +156,9 @@ impl Inner {
         Ok(Some(Begun { build, claim, asked }))
     }
 
-    /// Sends a recorded intent, and records what came of it.
+    /// Sends a recorded intent, and records what came of it. Returns the build that its end starts, if it does.
     #[tracing::instrument(name = "capomastro.launch", skip_all, fields(build.id = %begun.build.id, launch.key = %begun.build.key))]
-    async fn send(&self, begun: Begun, dependency: &Dependency) -> Result<()> {
+    async fn send(&self, begun: Begun, dependency: &Dependency) -> Result<Option<Begun>> {
         let Begun { build, claim, asked } = begun;
         let launcher = Arc::clone(self.launcher(&build.launcher)?);
         let request = self.request(&build, dependency, asked);
@@ -195,7 +212,7 @@ impl Inner {
         answer: &Result<Launched>,
         promise: Promise,
         policy: &Policy,
-    ) -> Result<()> {
+    ) -> Result<Option<Begun>> {
         let mut attempts = Attempts::default();
         loop {
             let mut draft = self.draft();
@@ -203,8 +220,13 @@ impl Inner {
             let now = draft.now()?;
             let Some(build) = stored.filter(|b| !b.phase.is_terminal()) else {
                 // It was ended meanwhile (its lock was broken, say): what was sent is kept as evidence.
-                return self.keep_evidence(sent, answer).await;
+                self.keep_evidence(sent, answer).await?;
+                return Ok(None);
             };
+            if build.external.is_some() {
+                // It was found while it was sent: whether both are one build is to be judged.
+                self.keep_evidence(sent, answer).await?;
+            }
             let step = track::launched(&build, answer, promise, policy, &claim.note, now);
             match self.perform_step(draft, build.id, claim, step).await {
                 Err(e) if e.kind() == ErrorKind::ClaimLost => {
@@ -212,7 +234,8 @@ impl Inner {
                     return Err(e);
                 }
                 Err(e) => attempts.again(e)?,
-                done => return done.map(drop),
+                Ok(After::Launch(begun)) => return Ok(Some(begun)),
+                Ok(After::Nothing | After::Send) => return Ok(None),
             }
         }
     }
@@ -252,20 +275,20 @@ impl Inner {
         }
     }
 
-    /// Does what a step says, under the claim. Returns whether the build is to be sent again.
+    /// Does what a step says, under the claim.
     pub(super) async fn perform_step(
         &self,
         mut draft: crate::store::Draft<'_>,
         id: BuildId,
         claim: &Claim,
         step: Step,
-    ) -> Result<bool> {
+    ) -> Result<After> {
         match step {
             Step::Again { after, note } => {
                 let build = draft.build(id).await?;
                 self.give_back(claim.clone(), within_lease(after, build.as_ref()), note);
             }
-            Step::Send => return Ok(true),
+            Step::Send => return Ok(After::Send),
             Step::Advance { build, after, note, events } => {
                 if build.stop.is_some()
                     && let Some(mut state) = draft.state(build.dependency).await?
@@ -288,17 +311,15 @@ impl Inner {
                 self.commit(draft).await?;
             }
             Step::End(ending) => {
-                if let Some(begun) = self.end(id, Some(claim), &ending).await? {
-                    self.launch_begun(begun).await;
-                }
+                return Ok(self.end(id, Some(claim), &ending).await?.map_or(After::Nothing, After::Launch));
             }
         }
-        Ok(false)
+        Ok(After::Nothing)
     }
 }
 
 /// A lease of a lock that is kept elsewhere is renewed with each drive, three times in its life.
-fn within_lease(after: Duration, build: Option<&Build>) -> Duration {
+pub(super) fn within_lease(after: Duration, build: Option<&Build>) -> Duration {
     match build.and_then(|b| b.lease.as_ref()).and_then(|l| l.expires_in) {
         Some(expires) => after.min(expires / 3),
         None => after,

@@ -137,10 +137,9 @@ impl Inner {
                     }
                 }
                 Task::Drive(id) => match records.remove(&Key::Build(id)) {
-                    Some(Record::Build(build)) if !build.phase.is_terminal() => drives
-                        .entry(build.launcher.clone())
-                        .or_default()
-                        .push(DriveItem { claim, build: *Box::new(build) }),
+                    Some(Record::Build(build)) if !build.phase.is_terminal() => {
+                        drives.entry(build.launcher.clone()).or_default().push(DriveItem { claim, build })
+                    }
                     _ => self.forget_task(claim).await,
                 },
                 _ => jobs.push(Job::House(HouseJob { claim })),

@@ -142,7 +142,11 @@ impl Scheduler {
         let mut ending = Ending::of(end).because(format!("its lock was broken by {by}: {reason}"));
         ending.may_still_run = true;
         ending.broken = Some((by.to_string(), reason.to_owned()));
-        if let Some(begun) = inner.end(held.owner, None, &ending).await? {
+        let Some(begun) = inner.end_if(held.owner, None, &ending, |b| !b.phase.is_terminal()).await? else {
+            return Err(Error::new(ErrorKind::NotFound, "the build that held the dependency has just ended")
+                .with_context("build", held.owner));
+        };
+        if let Some(begun) = begun {
             inner.launch_begun(begun).await;
         }
         let build = self.build(held.owner).await?;
