@@ -1,5 +1,9 @@
 //! Scenarios across crates, and the stage on which they are played.
 
+mod ask;
+
+pub use ask::{each_minute, shows, somebody, spec};
+
 use capomastro_core::{
     InMemoryStore, Scheduler,
     model::{Policy, Revision},
