@@ -197,7 +197,7 @@ impl Budgets {
             return Some((until, why));
         }
         let interval = budget.interval();
-        let full_at = state.full_at.max(now).plus(interval);
+        let full_at = state.full_at.plus(interval);
         let allowed = now.plus(interval.saturating_mul(budget.burst.max(1)));
         let why = BudgetReason::Rate { remote: remote.to_owned(), per_second: budget.per_second };
         (full_at > allowed).then(|| (now.plus(full_at.0.saturating_sub(allowed.0)), why))

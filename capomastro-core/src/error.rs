@@ -194,6 +194,12 @@ impl Error {
         self
     }
 
+    /// The same error once more: its causes become part of its message, for a cause cannot be copied.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self::new(self.kind(), self.report()).with_retry(self.retry())
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

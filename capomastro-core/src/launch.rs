@@ -9,6 +9,7 @@ use crate::{
     time::{Clock, Monotonic},
 };
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fmt, time::Duration};
 
@@ -136,7 +137,7 @@ pub enum Launched {
 }
 
 /// Why a build system refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// For people, without secrets.
     pub reason: String,

@@ -1,7 +1,7 @@
 //! What is a source at now?
 
 use crate::{
-    Error, Result,
+    Result,
     model::{DependencyName, Observation, ProbeKey, Revision, Source},
     secret::Secrets,
     time::Timestamp,
@@ -178,6 +178,6 @@ where
 pub fn spread(answer: Result<Probed>, count: usize) -> Vec<Result<Probed>> {
     match answer {
         Ok(probed) => (0..count).map(|_| Ok(probed.clone())).collect(),
-        Err(e) => (0..count).map(|_| Err(Error::new(e.kind(), e.report()).with_retry(e.retry()))).collect(),
+        Err(e) => (0..count).map(|_| Err(e.copy())).collect(),
     }
 }

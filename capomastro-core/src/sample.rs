@@ -60,7 +60,6 @@ pub(crate) fn build(n: u128, of: DependencyId) -> Build {
         phase: Phase::Requested,
         memo: None,
         sends: 0,
-        refusal: None,
         external: None,
         built: None,
         artifacts: Vec::new(),

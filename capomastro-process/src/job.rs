@@ -111,6 +111,13 @@ const fn default_artifacts() -> usize {
     MAX_ARTIFACTS
 }
 
+/// The job as a dependency stores it.
+impl From<CommandJob> for Value {
+    fn from(job: CommandJob) -> Self {
+        serde_json::to_value(job).expect("text, numbers and maps with text as keys are JSON")
+    }
+}
+
 impl CommandJob {
     /// A job with this argument vector.
     pub fn new<A: Into<String>>(command: impl IntoIterator<Item = A>) -> Self {

@@ -21,7 +21,6 @@ use serde_json::Value;
 use std::{
     ffi::{OsStr, OsString},
     fs, io,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -66,10 +65,6 @@ impl CommandLauncher {
         request: &LaunchRequest,
         journal: &dyn Journal,
     ) -> Result<Launched> {
-        let job = match CommandJob::parse(&request.job) {
-            Ok(job) => job,
-            Err(e) => return Ok(refused(e.report())),
-        };
         let id = {
             let (this, memo) = (Arc::clone(&self.0), request.memo.clone());
             blocking(move || match this.kept_root(memo.as_ref())? {
@@ -80,15 +75,21 @@ impl CommandLauncher {
         };
         let accepted = || Ok(Launched::Accepted(Inner::reference(&id, request.key)));
         let Some((folder, lock)) = self.claim(request).await? else { return accepted() };
-        let start = match self.prepare(request, job, &folder).await {
-            Ok(start) => start,
-            Err(Stop::Refused(why)) => {
-                // Still under the lock: nobody has started it meanwhile.
-                blocking(move || folder.remove().map(|()| drop(lock))).await?;
-                return Ok(refused(why));
-            }
-            Err(Stop::Failed(e)) => return Err(e),
+        let prepared = {
+            // The lock goes along: this work goes on when the caller loses interest.
+            let (this, request, folder) = (Arc::clone(&self.0), request.clone(), folder.clone());
+            blocking(move || match this.prepare(&folder, &request) {
+                Ok((start, job)) => Ok(Ok((start, job, lock))),
+                Err(Stop::Refused(why)) => folder.remove().map(|()| Err(why)),
+                Err(Stop::Failed(e)) => Err(e),
+            })
+            .await?
         };
+        let (mut start, job, lock) = match prepared {
+            Ok(prepared) => prepared,
+            Err(why) => return Ok(refused(why)),
+        };
+        start.env.extend(environment::secret(request, &job).await?);
         if request.memo.is_none() {
             let memo = serde_json::to_value(Memo { root: id.clone() })
                 .map_err(|e| Error::internal("the memo is not JSON").with_source(e))?;
@@ -125,30 +126,6 @@ impl CommandLauncher {
                 Claim::Busy => self.0.clock.sleep(POLL).await,
             }
         }
-    }
-
-    async fn prepare(
-        &self,
-        request: &LaunchRequest,
-        job: CommandJob,
-        folder: &Folder,
-    ) -> Result<Start, Stop> {
-        let mut env = environment::plain(request, &job, folder).map_err(Stop::Refused)?;
-        env.extend(environment::secret(request, &job).await?);
-        let path = env.get("PATH").cloned().unwrap_or_default();
-        let (grace_seconds, max_log_bytes) = (job.grace_seconds(), job.max_log_bytes);
-        let (this, request, copy) = (Arc::clone(&self.0), request.clone(), folder.clone());
-        let (dir, argv) = blocking(move || Ok(this.prepare(&copy, &request, &job, &path))).await??;
-        Ok(Start {
-            folder: folder.path().clone(),
-            dir,
-            argv,
-            env,
-            max_log_bytes,
-            grace_seconds,
-            setsid: self.0.setsid.clone(),
-            tools: self.0.tools.clone(),
-        })
     }
 
     /// Waits until the build has begun.
@@ -211,14 +188,10 @@ impl Inner {
         Ok(Claim::Ours(folder, lock))
     }
 
-    /// Makes a clean folder with the request in it, and finds the program.
-    fn prepare(
-        &self,
-        folder: &Folder,
-        request: &LaunchRequest,
-        job: &CommandJob,
-        path: &str,
-    ) -> Result<(PathBuf, Vec<OsString>), Stop> {
+    /// Makes a clean folder with the request in it, and finds the program. Only with the lock.
+    fn prepare(&self, folder: &Folder, request: &LaunchRequest) -> Result<(Start, CommandJob), Stop> {
+        let job = CommandJob::parse(&request.job).map_err(|e| Stop::Refused(e.report()))?;
+        let env = environment::plain(request, &job, folder).map_err(Stop::Refused)?;
         folder.clear()?;
         let dir = job.dir.clone().unwrap_or_else(|| folder.at("workspace"));
         for made in ["workspace", "drop"] {
@@ -234,7 +207,11 @@ impl Inner {
             // What a script calls $0.
             argv.insert(3, "sh".into());
         } else {
-            argv[0] = match program::find(&argv[0], OsStr::new(path), &dir) {
+            argv[0] = match program::find(
+                &argv[0],
+                OsStr::new(env.get("PATH").map_or("", String::as_str)),
+                &dir,
+            ) {
                 Found::Program(file) => file.into(),
                 Found::NotExecutable(file) => {
                     return Err(Stop::Refused(format!(
@@ -249,8 +226,18 @@ impl Inner {
                 }
             };
         }
-        folder.write_json("request.json", &Record::new(request, job, dir.clone(), self.clock.now()))?;
-        Ok((dir, argv))
+        folder.write_json("request.json", &Record::new(request, &job, dir.clone(), self.clock.now()))?;
+        let start = Start {
+            folder: folder.path().clone(),
+            dir,
+            argv,
+            env,
+            max_log_bytes: job.max_log_bytes,
+            grace_seconds: job.grace_seconds(),
+            setsid: self.setsid.clone(),
+            tools: self.tools.clone(),
+        };
+        Ok((start, job))
     }
 }
 

@@ -51,7 +51,7 @@ use std::{
 /// |---|---|
 /// | the scheduler, before or after making the folder, before the spawn | lock free, no `started`: proven absent; the next launch of the key cleans up and starts |
 /// | the scheduler, after the spawn | the supervisor goes on; until `started` is there the lock is held: [`Found::Inconclusive`], then the build |
-/// | the supervisor, before `started` | either the build's first process still holds the lock and goes on, or the lock is free: proven absent |
+/// | the supervisor, before `started` | either the build's first process still holds the lock, goes on and ends as in the next row, or the lock is free: proven absent |
 /// | the supervisor, later | its companion kills the build at once; without a status it has failed, and the message says why |
 /// | the supervisor and its companion | the build runs on (its group is known by start time and environment); when it is gone, as above |
 /// | the build | the supervisor writes the status |

@@ -6,6 +6,21 @@
 //!   that outlives the scheduler, so that a scheduler which is restarted, or killed, finds the build again by its launch
 //!   key, with log, artifacts and exit status.
 //!
+//! ```
+//! use capomastro_core::command::{Command, CommandRunner, Exit};
+//! use capomastro_process::{CommandLauncher, ProcessRunner};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> capomastro_core::Result<()> {
+//! let output = ProcessRunner::new().run(&Command::new("echo").arg("hello")).await?;
+//! assert_eq!((output.exit, &output.stdout[..]), (Exit::Code(0), &b"hello\n"[..]));
+//!
+//! let launcher = CommandLauncher::builder("/var/lib/capomastro/builds").build()?;
+//! # drop(launcher);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Both need a Tokio runtime with its I/O driver enabled. [`ProcessRunner`] works on any Unix; [`CommandLauncher`] needs
 //! Linux, since it tells processes apart by what `/proc` says of them.
 

@@ -15,6 +15,7 @@ use tokio::{io::AsyncReadExt as _, process::Child};
 
 const SUPERVISE: &str = include_str!("shell/supervise.sh");
 const BEGIN: &str = include_str!("shell/begin.sh");
+const STOP: &str = include_str!("shell/stop.sh");
 
 /// What the scripts need beside what every shell has.
 pub(crate) const TOOLS: [&str; 6] = ["setsid", "mkfifo", "cat", "mv", "sync", "sleep"];
@@ -46,7 +47,7 @@ pub(crate) fn start(start: Start, lock: Lock) -> io::Result<Child> {
     // The shell's own look-ups use the tools' path; the build gets its own.
     let path = env.insert("PATH".into(), start.tools).unwrap_or_default();
     tokio::process::Command::new(start.setsid)
-        .args(["/bin/sh", "-c", SUPERVISE, "capomastro-supervisor", BEGIN])
+        .args(["/bin/sh", "-c", SUPERVISE, "capomastro-supervisor", BEGIN, STOP])
         .arg(start.folder)
         .arg(path)
         .arg(start.dir)

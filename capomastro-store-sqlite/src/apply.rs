@@ -1,23 +1,17 @@
-//! One operation inside a transaction: first everything is checked, then everything is written.
+//! One batch inside a transaction: first everything is checked, then everything is written.
 
 use crate::{
-    due::{After, PutBacks, Row, Taken, change, claim_of, from_now, holds, is_taken},
+    due::{After, Row, Taken, change, claim_of, holds, is_taken},
     error::Failure,
-    rows::{
-        EncodedBatch, EncodedEvent, EncodedPut, damaged, micros, newer, note_from_json, places_from_json,
-        timestamp, unsigned,
-    },
+    rows::{EncodedBatch, EncodedEvent, EncodedPut, micros, newer, places_from_json, timestamp},
 };
 use capomastro_core::{
     Error, ErrorKind, Result,
-    store::{Claim, ClaimAsk, Claimed, Committed, Forget, RECORD_FORMAT, Task},
+    store::{Claim, Committed, Forget, RECORD_FORMAT},
     time::{Clock, Timestamp},
 };
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The most tasks that one call takes from a lane, so that a transaction stays short.
-const MAX_CLAIMS: usize = 5_000;
 
 /// Why an operation did not happen.
 #[derive(Debug)]
@@ -49,6 +43,11 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
+    /// The connection, inside its transaction.
+    pub(crate) const fn conn(&self) -> &'a Connection {
+        self.conn
+    }
+
     /// Starts on a connection that is inside a transaction.
     pub(crate) fn new(conn: &'a Connection) -> Result<Self, Failure> {
         let stored = conn
@@ -58,7 +57,7 @@ impl<'a> Session<'a> {
     }
 
     /// Draws a version or ticket.
-    fn next(&mut self) -> i64 {
+    pub(crate) fn next(&mut self) -> i64 {
         self.last += 1;
         self.last
     }
@@ -443,76 +442,5 @@ fn forget(conn: &Connection, forget: &Forget) -> Result<(), Stop> {
          (SELECT id FROM capomastro_commits WHERE at < ?1 ORDER BY at, id LIMIT ?2)",
     )?
     .execute(params![micros(forget.commits_before), forget.at_most])?;
-    Ok(())
-}
-
-/// The first rows of a lane, in due order. Those of a newer form are passed over.
-pub(crate) const LANE: &str = "SELECT task, due_at, ticket, note FROM capomastro_due \
-     WHERE lane = ?1 AND format <= ?2 ORDER BY due_at, rank, task LIMIT ?3";
-
-/// Takes due work.
-pub(crate) fn claim_due(session: &mut Session<'_>, now: Timestamp, ask: &ClaimAsk) -> Result<Claimed, Stop> {
-    let conn = session.conn;
-    let mut claims = Vec::new();
-    let mut next_due: Option<i64> = None;
-    let mut taken = Vec::new();
-    for lane in &ask.lanes {
-        let limit = lane.limit.min(MAX_CLAIMS);
-        let mut select = conn.prepare_cached(LANE)?;
-        let mut rows = select.query(params![
-            lane.lane.to_string(),
-            RECORD_FORMAT,
-            i64::try_from(limit).unwrap_or(0) + 1
-        ])?;
-        let mut count = 0;
-        while let Some(row) = rows.next()? {
-            let due_at: i64 = row.get(1)?;
-            if count == limit || due_at > micros(now) {
-                next_due = Some(next_due.map_or(due_at, |n| n.min(due_at)));
-                break;
-            }
-            count += 1;
-            let task: String = row.get(0)?;
-            let claim = Claim {
-                task: task.parse::<Task>().map_err(|e| damaged("a task", &task).with_source(e))?,
-                ticket: 0,
-                due_at: timestamp(due_at)?,
-                note: note_from_json(&task, &row.get::<_, String>(3)?),
-            };
-            taken.push((task, from_now(now, lane.lease), claim));
-        }
-    }
-    let next_due = next_due.map(timestamp).transpose()?;
-    let holder = ask.holder.to_string();
-    let mut update = conn.prepare_cached(
-        "UPDATE capomastro_due SET holder = ?2, ticket = ?3, due_at = ?4, nudge_at = NULL WHERE task = ?1",
-    )?;
-    for (task, until, claim) in taken {
-        let ticket = session.next();
-        update.execute(params![task, holder, ticket, until])?;
-        let ticket = unsigned(ticket).map_err(|e| Stop::Broken(Failure::of_row(e.report())))?;
-        claims.push(Claim { ticket, ..claim });
-    }
-    Ok(Claimed { now, claims, next_due })
-}
-
-/// Gives claims back.
-pub(crate) fn put_back(session: &mut Session<'_>, now: Timestamp, back: &PutBacks) -> Result<(), Stop> {
-    let mut update = session.conn.prepare_cached(
-        "UPDATE capomastro_due SET holder = NULL, due_at = min(?4, coalesce(nudge_at, ?4)), nudge_at = NULL, note = ?5 \
-         WHERE task = ?1 AND holder = ?2 AND ticket = ?3 AND format <= ?6",
-    )?;
-    let holder = back.holder.as_str();
-    for item in &back.items {
-        let Ok(ticket) = i64::try_from(item.ticket) else { continue };
-        update.execute(params![
-            item.task,
-            holder,
-            ticket,
-            from_now(now, item.after),
-            item.note,
-            RECORD_FORMAT
-        ])?;
-    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Failure,
-    migrate::{look, migrate},
+    migrate::{look_first, migrate},
 };
 use capomastro_core::{Error, ErrorKind, Result, Retry};
 use rusqlite::{Connection, OpenFlags};
@@ -100,7 +100,7 @@ pub(crate) fn open_writer(path: &Path, busy: Duration) -> Result<Connection> {
     let mut conn = Connection::open_with_flags(path, flags).map_err(|e| explain(e, path))?;
     conn.busy_timeout(busy).map_err(|e| explain(e, path))?;
     // Read first: nothing of a file that is not ours may be changed, not even its journal mode.
-    let _found = look(&conn).map_err(|e| explain(e, path))?.map_err(|e| at(e, path))?;
+    let _found = look_first(&conn).map_err(|e| explain(e, path))?.map_err(|e| at(e, path))?;
     if conn.is_readonly("main").map_err(|e| explain(e, path))? {
         return Err(read_only(path));
     }

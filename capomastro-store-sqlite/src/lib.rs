@@ -36,6 +36,7 @@
 
 mod apply;
 mod builder;
+mod claims;
 mod connect;
 mod copy;
 mod due;

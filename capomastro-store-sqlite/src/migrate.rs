@@ -45,7 +45,8 @@ pub(crate) fn judge(application_id: i32, user_version: i64, tables: i64) -> Resu
     }
 }
 
-/// The numbers of a file, judged.
+/// The numbers of a file, judged. To be called inside a transaction: another process may be making the file right now, and
+/// half of its numbers would be those of a foreign one.
 pub(crate) fn look(conn: &Connection) -> Result<Result<Found, Error>, Failure> {
     let id: i32 = conn.query_row("PRAGMA application_id", [], |r| r.get(0))?;
     let version: i64 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
@@ -53,9 +54,14 @@ pub(crate) fn look(conn: &Connection) -> Result<Result<Found, Error>, Failure> {
     Ok(judge(id, version, tables))
 }
 
+/// The same on a connection that is in no transaction.
+pub(crate) fn look_first(conn: &Connection) -> Result<Result<Found, Error>, Failure> {
+    look(&*conn.unchecked_transaction()?)
+}
+
 /// Brings a file to this version of the schema. Two processes may do so at once: the later one finds the work done.
 pub(crate) fn migrate(conn: &mut Connection) -> Result<Result<(), Error>, Failure> {
-    if let Ok(Found::Ours(SCHEMA)) = look(conn)? {
+    if let Ok(Found::Ours(SCHEMA)) = look_first(conn)? {
         return Ok(Ok(()));
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -1,7 +1,8 @@
 //! The threads that read: each call is answered from one snapshot.
 
 use crate::{
-    apply::{LANE, due_row, time},
+    apply::{due_row, time},
+    claims::LANE,
     error::{Failure, closed},
     rows::{RecordRow, damaged, decode, decode_due, decode_event, micros, timestamp},
 };
@@ -191,6 +192,7 @@ macro_rules! list_rows {
 
 const FORWARDS: &str = list_rows!("l.sort > ?3 ORDER BY l.sort");
 const BACKWARDS: &str = list_rows!("l.sort < ?3 ORDER BY l.sort DESC");
+const FROM_THE_START: &str = list_rows!("?3 IS NULL ORDER BY l.sort");
 const FROM_THE_END: &str = list_rows!("?3 IS NULL ORDER BY l.sort DESC");
 
 /// A part of a list.
@@ -217,11 +219,12 @@ pub(crate) fn list(
         }
         _ => return Err(Error::internal("this store does not know this kind of query: upgrade it").into()),
     };
-    // Every sort text is behind the empty one.
-    let (sql, after) = match (backwards, after) {
-        (false, after) => (FORWARDS, Some(after.unwrap_or_default())),
-        (true, Some(after)) => (BACKWARDS, Some(after)),
-        (true, None) => (FROM_THE_END, None),
+    // A statement for each case: a bound that may be missing would be read over instead of sought.
+    let sql = match (backwards, after) {
+        (false, None) => FROM_THE_START,
+        (false, Some(_)) => FORWARDS,
+        (true, None) => FROM_THE_END,
+        (true, Some(_)) => BACKWARDS,
     };
     let mut select = conn.prepare_cached(sql)?;
     let mut rows = select.query(params![list.as_str(), limit + 1, after])?;
@@ -330,6 +333,7 @@ mod tests {
             LANE,
             FORWARDS,
             BACKWARDS,
+            FROM_THE_START,
             FROM_THE_END,
             events_of(EventFilter::All).unwrap().0,
             events_of(EventFilter::Dependency(DependencyId::from_uuid(id))).unwrap().0,

@@ -200,15 +200,17 @@ fn encode_due(change: &DueChange) -> Result<EncodedDue> {
     Ok(EncodedDue { task: task.to_string(), rank: rank(task), change: change.clone(), note })
 }
 
-/// The place of a kind of task among those that are due at the same time: the order of `Task` itself.
+/// The place of a kind of task among those that are due at the same time: the order of `Task` itself. Stored, so with gaps
+/// for kinds that come later.
 const fn rank(task: Task) -> i64 {
     match task {
-        Task::Look(_) => 0,
-        Task::Evaluate(_) => 1,
-        Task::Drive(_) => 2,
-        Task::Release(_) => 3,
-        Task::Judge(_) => 4,
-        Task::Sweep => 5,
+        Task::Look(_) => 10,
+        Task::Evaluate(_) => 20,
+        Task::Drive(_) => 30,
+        Task::Release(_) => 40,
+        Task::Judge(_) => 50,
+        Task::Trim(_) => 60,
+        Task::Sweep => 1_000,
         _ => i64::MAX,
     }
 }
@@ -262,4 +264,27 @@ pub(crate) fn decode_due(task: Task, row: &crate::due::Row) -> Result<Versioned>
         note: note_from_json(&task.to_string(), &row.note),
     });
     Ok(Versioned { version: unsigned(row.ticket)?.saturating_add(1), record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capomastro_core::model::{BuildId, DependencyId};
+
+    #[test]
+    fn kinds_of_tasks_rank_as_they_are_ordered() {
+        let (dependency, build) =
+            (DependencyId::from_uuid(uuid::Uuid::nil()), BuildId::from_uuid(uuid::Uuid::nil()));
+        let mut tasks = [
+            Task::Sweep,
+            Task::Trim(dependency),
+            Task::Judge(build),
+            Task::Release(build),
+            Task::Drive(build),
+            Task::Evaluate(dependency),
+            Task::Look(dependency),
+        ];
+        tasks.sort();
+        assert!(tasks.windows(2).all(|pair| rank(pair[0]) < rank(pair[1])), "{tasks:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     apply::{self, Session, Stop},
+    claims,
     connect::open_writer,
     due::PutBacks,
     error::{Failure, closed},
@@ -347,9 +348,9 @@ fn perform(session: &mut Session<'_>, clock: &dyn Clock, work: &Work) -> Result<
     let now = apply::time(clock)?;
     Ok(match work {
         Work::Commit(batch) => Answer::Committed(apply::commit(session, now, batch)?),
-        Work::Claim(ask) => Answer::Claimed(apply::claim_due(session, now, ask)?),
+        Work::Claim(ask) => Answer::Claimed(claims::claim_due(session, now, ask)?),
         Work::PutBack(back) => {
-            apply::put_back(session, now, back)?;
+            claims::put_back(session, now, back)?;
             Answer::Nothing
         }
         Work::Check => {

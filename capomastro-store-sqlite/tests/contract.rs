@@ -2,7 +2,7 @@
 
 use capomastro_core::{async_trait, store::StateStore};
 use capomastro_store_sqlite::SqliteStore;
-use capomastro_testkit::{clock::ManualClock, store_contract::StoreHarness};
+use capomastro_testkit::{fakes::ManualClock, store_contract::StoreHarness};
 use std::{
     path::PathBuf,
     sync::{

@@ -1,10 +1,17 @@
 //! Scenarios across crates, and the stage on which they are played.
 
+mod ask;
+mod awaits;
+
+pub use ask::{each_minute, plain_spec, shows, somebody};
+pub use awaits::{Awaits, polled};
+
 use capomastro_core::{
     InMemoryStore, Scheduler,
-    model::{Policy, Revision},
-    scheduler::{DependencySpec, SchedulerBuilder},
-    store::StateStore,
+    events::EventKind,
+    model::{Build, DependencyId, DependencyState, Orphan, Phase, Policy, Requester, Revision, Timeouts},
+    scheduler::{DependencySpec, DependencyStatus, SchedulerBuilder, TriggerRequest},
+    store::{EventFilter, ListKey, Query, Record, StateStore},
 };
 use capomastro_testkit::{ControllableLauncher, ManualClock, ScriptedProbe, SeededRandom};
 use std::{sync::Arc, time::Duration};
@@ -35,7 +42,15 @@ impl Stage {
         launcher: ControllableLauncher,
         choose: impl FnOnce(SchedulerBuilder) -> SchedulerBuilder,
     ) -> Self {
-        let clock = ManualClock::new();
+        Self::at(ManualClock::new(), launcher, choose)
+    }
+
+    /// The same, by a clock that something else follows too.
+    pub fn at(
+        clock: ManualClock,
+        launcher: ControllableLauncher,
+        choose: impl FnOnce(SchedulerBuilder) -> SchedulerBuilder,
+    ) -> Self {
         let store = Arc::new(InMemoryStore::new(Arc::new(clock.clone())));
         Self::over(store, clock, ScriptedProbe::new(), launcher, choose)
     }
@@ -49,24 +64,53 @@ impl Stage {
         choose: impl FnOnce(SchedulerBuilder) -> SchedulerBuilder,
     ) -> Self {
         let launcher = launcher.with_clock(Arc::new(clock.clone()));
-        let builder = Scheduler::builder_over(Arc::clone(&store))
+        Self::seeded(7, store, clock, probe, launcher, choose)
+    }
+
+    fn seeded(
+        seed: u64,
+        store: Arc<dyn StateStore>,
+        clock: ManualClock,
+        probe: ScriptedProbe,
+        launcher: ControllableLauncher,
+        choose: impl FnOnce(SchedulerBuilder) -> SchedulerBuilder,
+    ) -> Self {
+        let builder = Scheduler::builder(Arc::clone(&store))
             .clock(Arc::new(clock.clone()))
-            .random(Arc::new(SeededRandom::new(7)))
+            .random(Arc::new(SeededRandom::new(seed)))
             .probe("scripted", Arc::new(probe.clone()))
             .launcher("fake", Arc::new(launcher.clone()));
         let scheduler = choose(builder).build().expect("the stage's choices are within their ranges");
         Self { clock, probe, launcher, store, scheduler }
     }
 
+    /// Another process over the same world: the next one after a crash, or one more beside this. Its randomness is its own.
+    pub fn another(&self, seed: u64, choose: impl FnOnce(SchedulerBuilder) -> SchedulerBuilder) -> Self {
+        Self::seeded(
+            seed,
+            Arc::clone(&self.store),
+            self.clock.clone(),
+            self.probe.clone(),
+            self.launcher.clone(),
+            choose,
+        )
+    }
+
     /// A dependency of this name in these projects, looked at every minute.
     pub async fn define(&self, name: &str, projects: &[&str], policy: Policy) {
-        let mut spec = DependencySpec::new(name, ScriptedProbe::source(name), "fake")
-            .expect("a name")
-            .with_policy(policy.with_look_every(Duration::from_secs(60)));
-        for project in projects {
-            spec = spec.in_project(project).expect("a name");
-        }
-        self.scheduler.apply(&spec).await.expect("the definition is accepted");
+        self.apply(&spec(name, projects, policy)).await;
+    }
+
+    /// Defines or changes a dependency.
+    pub async fn apply(&self, spec: &DependencySpec) {
+        self.scheduler.apply(spec).await.expect("the definition is accepted");
+    }
+
+    /// A dependency whose source is at `r1`, looked at and launched once.
+    pub async fn begin(&self, name: &str, policy: Policy) {
+        self.probe.set(name, "r1");
+        self.define(name, &[], policy).await;
+        self.settle().await;
     }
 
     /// Ticks until nothing is due now.
@@ -88,13 +132,121 @@ impl Stage {
         }
     }
 
+    /// Lets time pass until something is true, and fails if it is not within this many seconds.
+    pub async fn pass_until(&self, seconds: u64, mut holds: impl AsyncFnMut(&Self) -> bool) {
+        for _ in 0..seconds {
+            if holds(self).await {
+                return;
+            }
+            self.pass(1).await;
+        }
+        assert!(holds(self).await, "not within {seconds} s: {self:#?}");
+    }
+
+    /// Lets time pass until the newest build of a dependency stands in this phase.
+    pub async fn pass_until_phase(&self, seconds: u64, dependency: &str, phase: Phase) {
+        for _ in 0..seconds {
+            if self.last_build(dependency).await.phase == phase {
+                return;
+            }
+            self.pass(1).await;
+        }
+        assert_eq!(self.last_build(dependency).await.phase, phase, "after {seconds} s");
+    }
+
     /// The revisions that were launched for a dependency, in order.
     pub fn built(&self, dependency: &str) -> Vec<String> {
         self.launcher.builds_of(dependency).iter().map(|b| b.request().revision.to_string()).collect()
     }
+
+    /// Where a dependency stands.
+    pub async fn status(&self, dependency: &str) -> DependencyStatus {
+        self.scheduler.status(dependency).await.expect("the dependency is there")
+    }
+
+    /// What the machine knows of a dependency.
+    pub async fn state(&self, dependency: &str) -> DependencyState {
+        self.status(dependency).await.state
+    }
+
+    /// The identity of a dependency.
+    pub async fn id(&self, dependency: &str) -> DependencyId {
+        self.state(dependency).await.id
+    }
+
+    /// The recorded builds of a dependency, oldest first.
+    pub async fn builds(&self, dependency: &str) -> Vec<Build> {
+        let (mut builds, _) = self.scheduler.history(dependency, None, 1_000).await.expect("a history");
+        builds.reverse();
+        builds
+    }
+
+    /// The phases of the recorded builds of a dependency, oldest first.
+    pub async fn phases(&self, dependency: &str) -> Vec<Phase> {
+        self.builds(dependency).await.iter().map(|b| b.phase).collect()
+    }
+
+    /// The newest recorded build of a dependency.
+    pub async fn last_build(&self, dependency: &str) -> Build {
+        self.builds(dependency).await.pop().expect("there is a build")
+    }
+
+    /// All that happened to a dependency, in order.
+    pub async fn events(&self, dependency: &str) -> Vec<EventKind> {
+        let filter = EventFilter::Dependency(self.id(dependency).await);
+        let page = self.scheduler.events(filter, 0, 1_000).await.expect("the store answers");
+        page.items.into_iter().map(|e| e.event.kind).collect()
+    }
+
+    /// How many things of a kind happened to a dependency.
+    pub async fn count_events(&self, dependency: &str, is: impl Fn(&EventKind) -> bool) -> usize {
+        self.events(dependency).await.iter().filter(|e| is(e)).count()
+    }
+
+    /// The external builds that turned up late for a build.
+    pub async fn orphans(&self, build: &Build) -> Vec<Orphan> {
+        let query = Query::List { list: ListKey::orphans_of(build.id), backwards: false };
+        let page = self.store.list(&query, None, 1_000).await.expect("the store answers");
+        page.items
+            .into_iter()
+            .filter_map(|v| match v.record {
+                Record::Orphan(orphan) => Some(orphan),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Asks for a build of a revision by hand.
+    pub async fn build_now(&self, dependency: &str, of: &str) {
+        let request = TriggerRequest::manual().by(person()).at(revision(of));
+        self.scheduler.trigger(dependency, request).await.expect("the trigger is accepted");
+    }
+}
+
+/// The definition of a dependency, looked at every minute.
+pub fn spec(name: &str, projects: &[&str], policy: Policy) -> DependencySpec {
+    let mut spec = DependencySpec::new(name, ScriptedProbe::source(name), "fake")
+        .expect("a name")
+        .with_policy(policy.with_look_every(Duration::from_secs(60)));
+    for project in projects {
+        spec = spec.in_project(project).expect("a name");
+    }
+    spec
+}
+
+/// A policy with other time-outs.
+pub fn timeouts(change: impl FnOnce(&mut Timeouts)) -> Policy {
+    let mut timeouts = Timeouts::default();
+    change(&mut timeouts);
+    Policy::default().with_timeouts(timeouts)
 }
 
 /// A revision.
 pub fn revision(text: &str) -> Revision {
     text.parse().expect("a revision")
+}
+
+/// Somebody.
+pub fn person() -> Requester {
+    "ada".parse().expect("a name")
 }

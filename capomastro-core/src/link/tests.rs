@@ -205,8 +205,10 @@ fn a_sealed_project_build_becomes_current_only_if_it_is_exactly_the_links_and_pi
     let new = w.start(A);
     w.end(A, Phase::Succeeded);
     let other = w.start(B);
-    w.end(B, Phase::Succeeded);
+    let change = w.end(B, Phase::Succeeded).remove(&P).unwrap();
     assert_eq!(*w.slot(id, A), fresh(old));
+    let sealed = EventKind::Sealed { project_build: id, outcome: ProjectOutcome::Succeeded, current: false };
+    assert!(change.events.iter().any(|e| e.kind == sealed), "{:?}", change.events);
     assert_eq!(w.outcome(id), Some(ProjectOutcome::Succeeded));
     assert_ne!(w.projects[&P].current.as_ref().unwrap().id, id);
     assert_eq!(w.current(P), BTreeMap::from([(A, new), (B, other)]), "relinked in the same commit");

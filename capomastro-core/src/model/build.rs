@@ -137,15 +137,6 @@ pub struct Stop {
     pub asked_at: Timestamp,
 }
 
-/// A refusal that has to be confirmed, since an earlier send of the same key may have taken effect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredRefusal {
-    /// For people.
-    pub reason: String,
-    /// Whether trying again is useless.
-    pub permanent: bool,
-}
-
 /// One launch of one dependency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -198,11 +189,8 @@ pub struct Build {
     /// Facts that the launcher made durable before it sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memo: Option<Value>,
-    /// How often a send was begun that may have reached the build system.
+    /// How often a send was begun of which it is not proven that it never left.
     pub sends: u32,
-    /// What a later send was refused with; it counts once the build is proven absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<StoredRefusal>,
     /// What the launcher calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalRef>,
@@ -226,8 +214,7 @@ pub struct Build {
     pub previous_start: Option<Timestamp>,
     /// When it was decided.
     pub requested_at: Timestamp,
-    /// When the last send was begun that may have reached the build system; `None` in [`Phase::Launching`] means that none
-    /// did.
+    /// When the last send was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launching_at: Option<Timestamp>,
     /// When the build system accepted it.

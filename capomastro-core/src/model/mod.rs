@@ -17,5 +17,6 @@ pub use names::*;
 pub use policy::*;
 pub use project::*;
 pub use receipt::*;
+pub(crate) use revision::cut;
 pub use revision::*;
 pub use state::*;

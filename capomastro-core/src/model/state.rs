@@ -368,6 +368,9 @@ pub struct Note {
     /// Since when the build system does not know a build, by successful contact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_since: Option<Timestamp>,
+    /// How a later send of a build was refused, of which an earlier one may have arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<crate::launch::Refusal>,
     /// How often in a row the task was held up.
     #[serde(skip_serializing_if = "is_zero")]
     pub stalls: u32,

@@ -2,7 +2,7 @@
 
 use super::{Inner, launching::Begun};
 use crate::{
-    Result,
+    ErrorKind, Result,
     decide::{Decision, Evaluation, ReceiptChange, Start},
     events::{Event, EventKind},
     lock::{Acquired, Lease, LockAsk},
@@ -156,7 +156,6 @@ impl<'a> Applying<'a> {
             phase: Phase::Requested,
             memo: None,
             sends: 0,
-            refusal: None,
             external: None,
             built: None,
             artifacts: Vec::new(),
@@ -210,7 +209,9 @@ impl<'a> Applying<'a> {
         let committed = match self.inner.commit(draft).await {
             Ok(committed) => committed,
             Err(error) => {
-                if let Some(lease) = self.lease.filter(|l| l.expires_in.is_some()) {
+                // If the commit may have been made, the build may hold the lock.
+                let unmade = error.kind() != ErrorKind::OutcomeUnknown;
+                if let Some(lease) = self.lease.filter(|l| unmade && l.expires_in.is_some()) {
                     // Best effort: it expires by itself.
                     drop(self.inner.lock.release(&lease).await);
                 }

@@ -1,23 +1,30 @@
 //! Moving builds on: one look at the build system for all builds of a launcher that are due.
 
-use super::{Inner, commit::Attempts};
+use super::{
+    Inner,
+    commit::Attempts,
+    launching::{After, copy},
+};
 use crate::{
     Error, Result,
     error::ErrorKind,
     events::{Event, EventKind},
     launch::{BuildLauncher, Found, Report},
     lock::Lease,
-    model::{Build, BuildId, ExternalRef, LaunchKey, LauncherName, OrphanVerdict},
-    store::{Claim, DueChange, Key, ListKey, Query, Record, Task},
-    time::{Monotonic, Timestamp},
-    track::{self, Ending, Next, Step},
+    model::{Build, BuildId, ExternalRef, LaunchKey, LauncherName, Orphan, OrphanVerdict},
+    store::{Claim, Draft, DueChange, Lane, ListKey, Query, Record, Task},
+    time::Monotonic,
+    track::{Judgement, Situation, Step, judge},
 };
 use futures_util::{
     StreamExt,
     future::{Either, select},
     stream::FuturesUnordered,
 };
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+/// The most orphans of one build that are judged at once.
+const MOST_ORPHANS: usize = 100;
 
 /// One build to move on, as it stood when it was claimed.
 #[derive(Debug)]
@@ -32,12 +39,11 @@ pub(super) struct DriveJob {
     pub(super) name: LauncherName,
     pub(super) items: Vec<DriveItem>,
     pub(super) asked: Monotonic,
-    pub(super) now: Timestamp,
 }
 
 impl Inner {
     pub(super) async fn drive(&self, job: DriveJob) {
-        let DriveJob { name, items, asked, now } = job;
+        let DriveJob { name, items, asked } = job;
         let launcher = match self.launcher(&name) {
             Ok(launcher) => Arc::clone(launcher),
             Err(error) => {
@@ -56,7 +62,7 @@ impl Inner {
                 let launcher = Arc::clone(&launcher);
                 alone.push(async move {
                     let claim = item.claim.clone();
-                    if let Err(error) = self.drive_alone(item, launcher, asked, now).await {
+                    if let Err(error) = self.drive_alone(item, launcher, asked).await {
                         self.stall(claim, &error);
                     }
                 });
@@ -87,115 +93,72 @@ impl Inner {
         item: DriveItem,
         launcher: Arc<dyn BuildLauncher>,
         asked: Monotonic,
-        now: Timestamp,
     ) -> Result<()> {
         let DriveItem { claim, build } = item;
-        let claim = self.renew_lease(claim, &build).await;
-        let dependency = self.dependency_of(&build).await?;
-        match track::next(&build, launcher.promise(), &dependency.policy, now) {
-            Next::Admit | Next::Send => self.admit_and_send(build.id, &claim, &dependency).await,
-            Next::Wait(after) => {
-                let note = claim.note.clone();
-                self.give_back(claim, after, note);
-                Ok(())
-            }
-            Next::End(ending) => self.end_and_go_on(build.id, &claim, &ending).await,
-            // A build without a reference cannot be looked at; it can be looked for.
-            Next::Find | Next::Observe => {
-                let request = self.request(&build, &dependency, asked);
-                let found: Result<Found> = self.in_time(launcher.find(&request), Err).await;
-                let mut attempts = Attempts::default();
-                loop {
-                    let mut draft = self.draft();
-                    let Some(stored) = draft.build(build.id).await?.filter(|b| b.external.is_none()) else {
-                        let note = claim.note.clone();
-                        self.give_back(claim, std::time::Duration::ZERO, note);
-                        return Ok(());
-                    };
-                    let step = track::found(&stored, &found, &dependency.policy, &claim.note, draft.now()?);
-                    match self.perform_step(draft, build.id, &claim, step).await {
-                        Ok(true) => return self.admit_and_send(build.id, &claim, &dependency).await,
-                        Ok(false) => return Ok(()),
-                        Err(e) => attempts.again(e)?,
-                    }
-                }
-            }
+        self.renew_lease(&build).await;
+        let mut after = self.step(build.id, &claim, |s| s.resume()).await?;
+        if let After::Find = after {
+            let dependency = self.dependency_of(&mut self.draft(), &build).await?;
+            let request = self.request(&build, &dependency, asked);
+            let found: Result<Found> = self.in_time(launcher.find(&request), Err).await;
+            after = self.step(build.id, &claim, |s| s.found(copy(&found))).await?;
         }
-    }
-
-    async fn end_and_go_on(&self, id: BuildId, claim: &Claim, ending: &Ending) -> Result<()> {
-        if let Some(begun) = self.end(id, Some(claim), ending).await? {
-            self.launch_begun(begun).await;
+        match after {
+            After::Send(begun) => self.launch_begun(*begun).await,
+            After::Find | After::Nothing => {}
         }
         Ok(())
     }
 
-    /// One look at the build system for all these builds.
+    /// One look at the build system for all these builds, after those to be stopped were asked to.
     #[tracing::instrument(name = "capomastro.observe", skip_all, fields(builds = items.len()))]
     async fn observe(&self, launcher: &dyn BuildLauncher, items: Vec<DriveItem>) {
         if items.is_empty() {
             return;
         }
+        let mut stops: FuturesUnordered<_> = items
+            .iter()
+            .filter(|i| i.build.stop.is_some())
+            .map(|i| self.ask_stop(launcher, &i.build))
+            .collect();
+        while stops.next().await.is_some() {}
+        drop(stops);
         let asked: Vec<(LaunchKey, ExternalRef)> =
             items.iter().filter_map(|i| Some((i.build.key, i.build.external.clone()?))).collect();
-        let mut reports = self
-            .in_time(launcher.observe(&asked), |e| {
-                asked.iter().map(|_| Err(Error::new(e.kind(), e.message().to_owned()))).collect()
-            })
-            .await;
-        if reports.len() != items.len() {
-            reports = items
-                .iter()
-                .map(|_| {
-                    Err(Error::internal("the launcher gave another number of reports than there were builds"))
-                })
-                .collect();
-        }
+        let reports = self.look_at(launcher, &asked).await;
         let mut settling: FuturesUnordered<_> = items
             .into_iter()
+            .zip(asked)
             .zip(reports)
-            .map(|(item, report)| async move {
-                let claim = item.claim.clone();
-                if let Err(error) = self.settle_report(launcher, item, report).await {
-                    self.stall(claim, &error);
+            .map(|((item, (_, external)), report)| async move {
+                let claim = item.claim;
+                self.renew_lease(&item.build).await;
+                let step = self.step(item.build.id, &claim, |s| s.observed(&external, copy(&report))).await;
+                match step {
+                    Err(error) => self.stall(claim, &error),
+                    Ok(After::Send(begun)) => self.launch_begun(*begun).await,
+                    // What was to be found has a reference now; the next drive looks at it.
+                    Ok(After::Find) => self.give_back(claim.clone(), Duration::ZERO, claim.note),
+                    Ok(After::Nothing) => {}
                 }
             })
             .collect();
         while settling.next().await.is_some() {}
     }
 
-    async fn settle_report(
+    /// One look, in time, with an answer for each.
+    async fn look_at(
         &self,
         launcher: &dyn BuildLauncher,
-        item: DriveItem,
-        report: Result<Report>,
-    ) -> Result<()> {
-        let DriveItem { claim, build } = item;
-        let claim = self.renew_lease(claim, &build).await;
-        let mut attempts = Attempts::default();
-        loop {
-            let mut draft = self.draft();
-            draft.load([Key::Build(build.id), Key::Dependency(build.dependency)]).await?;
-            let (Some(stored), Some(dependency)) =
-                (draft.build(build.id).await?, draft.dependency(build.dependency).await?)
-            else {
-                return Ok(());
-            };
-            if stored.phase.is_terminal() {
-                draft.claim(claim.clone());
-                draft.due(DueChange::Done { task: claim.task });
-                self.commit(draft).await?;
-                return Ok(());
-            }
-            let step = track::reported(&stored, &report, &dependency.policy, &claim.note, draft.now()?);
-            if stored.stop.is_some() && !matches!(step, Step::End(_)) {
-                self.ask_stop(launcher, &stored).await;
-            }
-            match self.perform_step(draft, build.id, &claim, step).await {
-                Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
-            }
+        asked: &[(LaunchKey, ExternalRef)],
+    ) -> Vec<Result<Report>> {
+        let reports =
+            self.in_time(launcher.observe(asked), |e| asked.iter().map(|_| Err(e.copy())).collect()).await;
+        if reports.len() == asked.len() {
+            return reports;
         }
+        let wrong = || Error::internal("the launcher gave another number of reports than there were builds");
+        asked.iter().map(|_| Err(wrong())).collect()
     }
 
     /// Asks the build system to stop a build; what it reports afterwards is what counts.
@@ -208,29 +171,39 @@ impl Inner {
 
     /// A lease of a lock that is kept elsewhere lasts while its build is driven. Losing it is loud and changes nothing: the
     /// store's record is the referee.
-    async fn renew_lease(&self, mut claim: Claim, build: &Build) -> Claim {
-        const LOST: &str = "the lease of the lock, which is lost";
-        let Some(lease) = build.lease.as_ref().filter(|l| l.expires_in.is_some()) else { return claim };
-        let error = match self.lock.renew(std::slice::from_ref(lease)).await.into_iter().next() {
-            Some(Ok(renewed)) if renewed.token != lease.token => {
-                match self.keep_lease(build.id, renewed).await {
-                    Ok(()) => return claim,
-                    Err(error) => error,
-                }
+    async fn renew_lease(&self, build: &Build) {
+        let Some(lease) = build.lease.as_ref().filter(|l| l.expires_in.is_some()) else { return };
+        let renewed = match self.lock.renew(std::slice::from_ref(lease)).await.into_iter().next() {
+            Some(Ok(renewed)) if renewed.token != lease.token => self.keep_lease(build.id, renewed).await,
+            Some(Err(error)) if error.kind() == ErrorKind::LeaseLost => {
+                tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease is lost");
+                self.lease_is_lost(build.id).await
             }
-            Some(Err(error)) => error,
-            _ => return claim,
+            Some(Err(error)) => Err(error),
+            _ => Ok(()),
         };
-        tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease could not be renewed");
-        if error.kind() == ErrorKind::LeaseLost && claim.note.waits_for.as_deref() != Some(LOST) {
-            let mut draft = self.draft();
-            draft.event(Event::of_dependency(build.dependency, EventKind::LeaseLost { build: build.id }));
-            if let Err(error) = self.commit(draft).await {
-                tracing::warn!(error = %error.report(), "a lost lease could not be recorded");
-            }
-            claim.note.waits_for = Some(LOST.into());
+        if let Err(error) = renewed {
+            tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease could not be renewed");
         }
-        claim
+    }
+
+    /// Says once that a lease is lost; it is not renewed any more.
+    async fn lease_is_lost(&self, id: BuildId) -> Result<()> {
+        let mut attempts = Attempts::default();
+        loop {
+            let mut draft = self.draft();
+            let Some(mut build) = draft.build(id).await?.filter(|b| !b.phase.is_terminal()) else {
+                return Ok(());
+            };
+            let Some(lease) = build.lease.as_mut().filter(|l| l.expires_in.is_some()) else { return Ok(()) };
+            lease.expires_in = None;
+            draft.event(Event::of_dependency(build.dependency, EventKind::LeaseLost { build: id }));
+            draft.put(Record::Build(build));
+            match self.commit(draft).await {
+                Ok(_) => return Ok(()),
+                Err(e) => attempts.again(e)?,
+            }
+        }
     }
 
     /// A renewed lease says other facts than before.
@@ -248,47 +221,98 @@ impl Inner {
         }
     }
 
-    /// External builds that turned up late: each is the build's own, or the build system is asked to stop it.
+    /// External builds that turned up late: each is the build's own, has ended, or is asked to stop.
     pub(super) async fn judge_due(&self, claim: &Claim, id: BuildId) -> Result<()> {
+        let query = Query::List { list: ListKey::orphans_of(id), backwards: false };
+        let page = self.store.list(&query, None, MOST_ORPHANS).await?;
+        let orphans: Vec<Orphan> = page
+            .items
+            .into_iter()
+            .filter_map(|v| match v.record {
+                Record::Orphan(o) if o.verdict.is_none() => Some(o),
+                _ => None,
+            })
+            .collect();
+        let mut again: Option<(Duration, Lane)> = None;
+        for orphan in orphans {
+            let mut attempts = Attempts::default();
+            loop {
+                match self.try_judge(&orphan).await {
+                    Ok(None) => break,
+                    Ok(Some(later)) => {
+                        again = Some(later);
+                        break;
+                    }
+                    Err(e) => attempts.again(e)?,
+                }
+            }
+        }
         let mut draft = self.draft();
         draft.claim(claim.clone());
-        draft.due(DueChange::Done { task: claim.task });
-        let query = Query::List { list: ListKey::orphans_of(id), backwards: false };
-        let page = self.store.list(&query, None, 100).await?;
-        let Some(mut build) = draft.build(id).await? else {
-            self.commit(draft).await?;
-            return Ok(());
+        draft.due(match again {
+            Some((after, lane)) => DueChange::Set { task: claim.task, lane, after, note: None },
+            None => DueChange::Done { task: claim.task },
+        });
+        self.commit(draft).await.map(drop)
+    }
+
+    /// Judges one orphan; when to look again if it cannot be told yet.
+    async fn try_judge(&self, orphan: &Orphan) -> Result<Option<(Duration, Lane)>> {
+        let mut draft = self.draft();
+        let Some(build) = draft.build(orphan.build).await? else {
+            return self.give_verdict(draft, orphan, OrphanVerdict::Ignored).await.map(|()| None);
         };
         let launcher = Arc::clone(self.launcher(&build.launcher)?);
-        for item in page.items {
-            let Record::Orphan(found) = item.record else { continue };
-            let key = Key::Orphan(id, found.external.0.clone());
-            let Some(Record::Orphan(mut orphan)) = draft.record(key).await? else { continue };
-            if orphan.verdict.is_some() {
-                continue;
+        let mut asked = vec![(build.key, orphan.external.clone())];
+        asked.extend(build.external.clone().filter(|e| *e != orphan.external).map(|e| (build.key, e)));
+        let mut reports = self.look_at(launcher.as_ref(), &asked).await.into_iter();
+        let seen = reports.next().unwrap_or_else(|| Err(Error::internal("the launcher gave no report")));
+        let own = reports.next();
+        let verdict = match judge(orphan, Some(&build), &seen, own.as_ref(), draft.now()?) {
+            Judgement::Verdict(verdict) => verdict,
+            Judgement::Later(after) => return Ok(Some((after, Lane::Launcher(build.launcher)))),
+            Judgement::Adopt(external) => {
+                self.adopt(&mut draft, &build, external).await?;
+                OrphanVerdict::Adopted
             }
-            let adoptable = !build.phase.is_terminal() && build.external.is_none();
-            let own = build.external.as_ref() == Some(&orphan.external);
-            orphan.verdict = Some(if own {
-                OrphanVerdict::Adopted
-            } else if adoptable {
-                let now = draft.now()?;
-                let asked = Ok(Found::Build(orphan.external.clone()));
-                if let Step::Advance { build: next, .. } =
-                    track::found(&build, &asked, &crate::model::Policy::default(), &claim.note, now)
-                {
-                    build = *next;
-                    draft.put(Record::Build(build.clone()));
-                    draft.due(DueChange::Nudge { task: Task::Drive(id), after: std::time::Duration::ZERO });
-                }
-                OrphanVerdict::Adopted
-            } else {
+            Judgement::Stop(external) => {
                 metrics::counter!("capomastro_duplicate_builds_total").increment(1);
-                self.in_time(launcher.cancel(&build.key, &orphan.external), Err).await?;
+                self.in_time(launcher.cancel(&build.key, &external), Err).await?;
                 OrphanVerdict::Cancelled
-            });
-            draft.put(Record::Orphan(orphan));
+            }
+        };
+        self.give_verdict(draft, orphan, verdict).await.map(|()| None)
+    }
+
+    /// The late external build is the build's own.
+    async fn adopt(&self, draft: &mut Draft<'_>, build: &Build, external: ExternalRef) -> Result<()> {
+        let dependency = self.dependency_of(draft, build).await?;
+        let situation = Situation {
+            build,
+            note: &crate::model::Note::default(),
+            policy: &dependency.policy,
+            promise: self.promise_of(build),
+            now: draft.now()?,
+        };
+        if let Step::Advance { build, events, .. } = situation.found(Ok(Found::Build(external))) {
+            for event in events {
+                draft.event(event);
+            }
+            draft.due(DueChange::Nudge { task: Task::Drive(build.id), after: Duration::ZERO });
+            draft.put(Record::Build(*build));
         }
+        Ok(())
+    }
+
+    async fn give_verdict(
+        &self,
+        mut draft: Draft<'_>,
+        orphan: &Orphan,
+        verdict: OrphanVerdict,
+    ) -> Result<()> {
+        let judged = Orphan { verdict: Some(verdict), ..orphan.clone() };
+        draft.load([Record::Orphan(judged.clone()).key()]).await?;
+        draft.put(Record::Orphan(judged));
         self.commit(draft).await.map(drop)
     }
 }

@@ -3,58 +3,32 @@
 use super::{
     Inner,
     apply::{Applying, settle},
-    commit::Attempts,
     launching::Begun,
 };
 use crate::{
-    Error, Result,
-    decide::{Occasion, end_build},
-    error::ErrorKind,
-    events::{Event, EventKind},
-    model::{Build, BuildId, EndReason, Phase, ReceiptState},
+    Result,
+    decide::{EndOfBuild, Occasion, end_build},
+    events::Event,
+    model::{Build, Dependency, EndReason, Phase, ReceiptState},
     store::{Claim, Draft, DueChange, Lane, Record, Task},
-    track::Ending,
+    track::End,
 };
 use std::time::Duration;
 
 impl Inner {
-    /// Ends a build. Nothing happens if it has ended before: the first terminal phase stays. Returns the build that the
-    /// release starts, if it is to be sent now.
-    pub(super) async fn end(
+    /// Ends a build as `end` says, which was made of the build in this draft. Returns the build that the release starts, if
+    /// it is to be sent now.
+    pub(super) async fn finish(
         &self,
-        id: BuildId,
+        mut draft: Draft<'_>,
         claim: Option<&Claim>,
-        ending: &Ending,
+        dependency: Dependency,
+        end: End,
+        is_broken: bool,
     ) -> Result<Option<Begun>> {
-        Ok(self.end_if(id, claim, ending, |b| !b.phase.is_terminal()).await?.flatten())
-    }
-
-    /// Ends a build if it stands as it must; `None` if it does not.
-    pub(super) async fn end_if(
-        &self,
-        id: BuildId,
-        claim: Option<&Claim>,
-        ending: &Ending,
-        stands: impl Fn(&Build) -> bool + Send + Sync,
-    ) -> Result<Option<Option<Begun>>> {
-        let mut attempts = Attempts::default();
-        loop {
-            match self.try_end(id, claim, ending, &stands).await {
-                Err(error) => attempts.again(error)?,
-                done => return done,
-            }
-        }
-    }
-
-    async fn try_end(
-        &self,
-        id: BuildId,
-        claim: Option<&Claim>,
-        ending: &Ending,
-        stands: &(impl Fn(&Build) -> bool + Send + Sync),
-    ) -> Result<Option<Option<Begun>>> {
         let asked = self.clock.monotonic();
-        let mut draft = self.draft();
+        let End { build, events, refusal, .. } = end;
+        let id = build.id;
         let task = Task::Drive(id);
         match claim {
             Some(claim) => {
@@ -63,45 +37,19 @@ impl Inner {
             }
             None => draft.due(DueChange::Drop { task }),
         }
-        let Some(mut build) = draft.build(id).await? else {
-            return Err(Error::new(ErrorKind::NotFound, "no such build").with_context("build", id));
-        };
-        if !stands(&build) {
-            if claim.is_some() && build.phase.is_terminal() {
-                self.commit(draft).await?;
-            }
-            return Ok(None);
-        }
-        draft.load(Self::keys_about(build.dependency)).await?;
-        let (Some(dependency), Some(mut state)) =
-            (draft.dependency(build.dependency).await?, draft.state(build.dependency).await?)
-        else {
-            return Err(Error::new(ErrorKind::Corrupt, "a build's dependency is not stored")
-                .with_context("build", id));
-        };
+        let mut state = self.state_of(&mut draft, build.dependency).await?;
         let now = draft.now()?;
         let before = state.clone();
         let policy = dependency.policy.clone();
-        build.phase = ending.end.phase;
-        build.ended_at = Some(now);
-        build.built.clone_from(&ending.built);
-        build.artifacts.clone_from(&ending.artifacts);
-        build.message.clone_from(&ending.message);
-        build.good = ending.end.is_good(&policy);
-        let mut events = end_build(&mut state, &build, ending.end, &policy, now);
-        events.insert(0, EventKind::BuildEnded { build: id, phase: build.phase, good: build.good });
-        if let Some(built) = build.built.as_ref().filter(|b| **b != build.revision) {
-            events.push(EventKind::RevisionDrift {
-                build: id,
-                pinned: build.revision.clone(),
-                built: built.clone(),
-            });
+        let end = EndOfBuild {
+            phase: build.phase,
+            permanent: refusal.is_some_and(|r| r.permanent),
+            broken: is_broken,
+        };
+        for event in events {
+            draft.event(event);
         }
-        if let Some((by, reason)) = ending.broken.clone() {
-            events.push(EventKind::LockBroken { build: id, by, reason });
-        }
-        let still = ending.may_still_run.then_some(EventKind::MayStillRun { build: id });
-        for event in events.into_iter().chain(still) {
+        for event in end_build(&mut state, &build, end, &policy, now) {
             draft.event(Event::of_dependency(build.dependency, event));
         }
         self.leave(&mut draft, &build).await?;
@@ -124,7 +72,7 @@ impl Inner {
         }
         let evaluation = applying.evaluate(&mut draft, state, &Occasion::Released).await?;
         applying.apply(&mut draft, evaluation).await?;
-        applying.commit(draft).await.map(Some)
+        applying.commit(draft).await
     }
 
     async fn refuse_receipts(&self, draft: &mut Draft<'_>, build: &Build) -> Result<()> {

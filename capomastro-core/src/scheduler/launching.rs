@@ -1,4 +1,4 @@
-//! Sending a build to its launcher, exactly once per recorded intent.
+//! Doing what the rules of tracking say, and sending a build to its launcher, exactly once per recorded intent.
 
 use super::{Inner, commit::Attempts, limits::Admission};
 use crate::{
@@ -6,13 +6,13 @@ use crate::{
     error::ErrorKind,
     events::{Event, EventKind},
     launch::{BuildLauncher, Journal, LaunchRequest, Launched, Promise, send_before},
-    model::{Build, BuildId, Dependency, ExternalRef, LauncherName, Note, Orphan, Phase, Policy},
-    store::{Claim, DueChange, Key, Lane, LimitScope, Record, Task},
+    model::{Build, BuildId, Dependency, ExternalRef, LauncherName, Note, Orphan},
+    store::{Claim, Draft, DueChange, Key, Lane, LimitScope, Record, Task},
     time::Monotonic,
-    track::{self, Step},
+    track::{Situation, Step},
 };
 use async_trait::async_trait;
-use futures_util::future::{BoxFuture, Either, FutureExt, select};
+use futures_util::future::{Either, select};
 use serde_json::Value;
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -22,6 +22,17 @@ pub(super) struct Begun {
     pub(super) build: Build,
     pub(super) claim: Claim,
     pub(super) asked: Monotonic,
+}
+
+/// What is left to do after a step was recorded.
+#[derive(Debug)]
+pub(super) enum After {
+    /// Nothing.
+    Nothing,
+    /// Send this build: the one that was decided on, or the one that its end has started.
+    Send(Box<Begun>),
+    /// Search for the build by its key.
+    Find,
 }
 
 /// How long a build that waits for a limit sleeps unless it is woken.
@@ -63,88 +74,152 @@ impl Inner {
         })
     }
 
-    /// The dependency of a build, whose policy and name count now.
-    pub(super) async fn dependency_of(&self, build: &Build) -> Result<Dependency> {
-        let snapshot = self.store.get(&[Key::Dependency(build.dependency)]).await?;
-        match snapshot.records.into_iter().next().flatten().map(|v| v.record) {
-            Some(Record::Dependency(dependency)) => Ok(dependency),
-            _ => Err(Error::new(ErrorKind::Corrupt, "a build's dependency is not stored")
-                .with_context("build", build.id)),
-        }
+    /// What the launcher of a build promises; the least where it is not registered here.
+    pub(super) fn promise_of(&self, build: &Build) -> Promise {
+        self.launchers.get(&build.launcher).map_or(Promise::Blind, |l| l.promise())
     }
 
-    /// Sends a build that was recorded in the same commit as its start, and whatever its end starts in turn.
-    pub(super) fn launch_begun(&self, begun: Begun) -> BoxFuture<'_, ()> {
-        async move {
+    /// The dependency of a build, whose policy and name count now.
+    pub(super) async fn dependency_of(&self, draft: &mut Draft<'_>, build: &Build) -> Result<Dependency> {
+        draft.dependency(build.dependency).await?.ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "a build's dependency is not stored")
+                .with_context("build", build.id)
+        })
+    }
+
+    /// Sends a build that is recorded as `Launching`, and whatever its end starts in turn.
+    pub(super) async fn launch_begun(&self, begun: Begun) {
+        let mut next = Some(begun);
+        while let Some(begun) = next.take() {
             let claim = begun.claim.clone();
-            if let Err(error) = self.send_begun(begun).await {
-                self.stall(claim, &error);
+            match self.send(begun).await {
+                Ok(following) => next = following,
+                Err(error) => self.stall(claim, &error),
             }
         }
-        .boxed()
     }
 
-    async fn send_begun(&self, begun: Begun) -> Result<()> {
-        let dependency = self.dependency_of(&begun.build).await?;
-        self.send(begun, &dependency).await
-    }
-
-    /// Passes the limits, records the intent and sends.
-    pub(super) async fn admit_and_send(
+    /// Decides a step of a build as it is stored now, and does it. `decide` may be asked again after a conflict.
+    pub(super) async fn step(
         &self,
-        build: BuildId,
+        id: BuildId,
         claim: &Claim,
-        dependency: &Dependency,
-    ) -> Result<()> {
+        decide: impl Fn(&Situation<'_>) -> Step + Send + Sync,
+    ) -> Result<After> {
         let mut attempts = Attempts::default();
         loop {
-            match self.try_admit(build, claim).await {
-                Ok(Some(begun)) => return self.send(begun, dependency).await,
-                Ok(None) => return Ok(()),
+            match self.try_step(id, claim, &decide).await {
                 Err(e) => attempts.again(e)?,
+                done => return done,
             }
         }
     }
 
-    async fn try_admit(&self, id: BuildId, claim: &Claim) -> Result<Option<Begun>> {
+    async fn try_step(
+        &self,
+        id: BuildId,
+        claim: &Claim,
+        decide: &(impl Fn(&Situation<'_>) -> Step + Send + Sync),
+    ) -> Result<After> {
         let asked = self.clock.monotonic();
         let mut draft = self.draft();
-        draft.claim(claim.clone());
-        let Some(mut build) = draft.build(id).await? else { return Ok(None) };
-        if !matches!(build.phase, Phase::Requested | Phase::Launching) || build.stop.is_some() {
-            // Somebody else has moved it on; the next drive sees where it stands.
-            self.give_back(claim.clone(), Duration::ZERO, claim.note.clone());
-            return Ok(None);
+        let task = claim.task;
+        let Some(stored) = draft.build(id).await? else {
+            draft.claim(claim.clone());
+            draft.due(DueChange::Done { task });
+            return self.commit(draft).await.map(|_| After::Nothing);
+        };
+        let dependency = self.dependency_of(&mut draft, &stored).await?;
+        let situation = Situation {
+            build: &stored,
+            note: &claim.note,
+            policy: &dependency.policy,
+            promise: self.promise_of(&stored),
+            now: draft.now()?,
+        };
+        let lane = Lane::Launcher(stored.launcher.clone());
+        match decide(&situation) {
+            Step::Done => {
+                draft.claim(claim.clone());
+                draft.due(DueChange::Done { task });
+                self.commit(draft).await?;
+            }
+            Step::Nothing { after, note } => {
+                self.give_back(claim.clone(), within_lease(after, &stored), note);
+            }
+            // Somebody is looking at it already: what it says comes with the next look.
+            Step::Observe { .. } => self.give_back(claim.clone(), Duration::ZERO, claim.note.clone()),
+            Step::Find => return Ok(After::Find),
+            Step::Advance { build, events, after, note } => {
+                self.mark_stopping(&mut draft, &build).await?;
+                for event in events {
+                    draft.event(event);
+                }
+                draft.claim(claim.clone());
+                draft.due(DueChange::Set {
+                    task,
+                    lane,
+                    after: within_lease(after, &build),
+                    note: Some(note),
+                });
+                draft.put(Record::Build(*build));
+                self.commit(draft).await?;
+            }
+            Step::Send { build } => return self.admit_and_record(draft, claim, *build, asked).await,
+            Step::End(end) => {
+                let started = self.finish(draft, Some(claim), dependency, *end, false).await?;
+                return Ok(started.map_or(After::Nothing, |b| After::Send(Box::new(b))));
+            }
         }
-        let now = draft.now()?;
+        Ok(After::Nothing)
+    }
+
+    /// A build that is to be stopped is joined by nothing any more.
+    pub(super) async fn mark_stopping(&self, draft: &mut Draft<'_>, build: &Build) -> Result<()> {
+        if build.stop.is_some()
+            && let Some(mut state) = draft.state(build.dependency).await?
+            && let Some(held) = state.held.as_mut().filter(|h| h.owner == build.id && !h.stopping)
+        {
+            held.stopping = true;
+            draft.put(Record::State(state));
+        }
+        Ok(())
+    }
+
+    /// Passes the limits and records the intent to send.
+    async fn admit_and_record(
+        &self,
+        mut draft: Draft<'_>,
+        claim: &Claim,
+        build: Build,
+        asked: Monotonic,
+    ) -> Result<After> {
         let lane = Lane::Launcher(build.launcher.clone());
+        draft.claim(claim.clone());
         if let Admission::Waits(scope) = self.admit(&mut draft, &build).await? {
             let waits_for = Some(match scope {
                 LimitScope::Overall => "the limit of running builds".to_owned(),
                 LimitScope::Launcher(name) => format!("the limit of running builds of {name}"),
             });
             let note = Note { waits_for, stalls: 0, ..claim.note.clone() };
-            let after = within_lease(LIMIT_WAIT, Some(&build));
+            let after = within_lease(LIMIT_WAIT, &build);
             draft.due(DueChange::Set { task: claim.task, lane, after, note: Some(note) });
-            self.commit(draft).await?;
-            return Ok(None);
+            return self.commit(draft).await.map(|_| After::Nothing);
         }
-        build.phase = Phase::Launching;
-        build.launching_at = Some(now);
-        build.sends = build.sends.saturating_add(1);
         draft.put(Record::Build(build.clone()));
         draft.due(DueChange::Hold { task: claim.task, lane, lease: self.config.drive_lease });
         let committed = self.commit(draft).await?;
         let claim = committed.claims.into_iter().next().unwrap_or_else(|| claim.clone());
-        Ok(Some(Begun { build, claim, asked }))
+        Ok(After::Send(Box::new(Begun { build, claim, asked })))
     }
 
-    /// Sends a recorded intent, and records what came of it.
+    /// Sends a recorded intent, and records what came of it. Returns the build that its end starts, if it does.
     #[tracing::instrument(name = "capomastro.launch", skip_all, fields(build.id = %begun.build.id, launch.key = %begun.build.key))]
-    async fn send(&self, begun: Begun, dependency: &Dependency) -> Result<()> {
+    async fn send(&self, begun: Begun) -> Result<Option<Begun>> {
         let Begun { build, claim, asked } = begun;
         let launcher = Arc::clone(self.launcher(&build.launcher)?);
-        let request = self.request(&build, dependency, asked);
+        let dependency = self.dependency_of(&mut self.draft(), &build).await?;
+        let request = self.request(&build, &dependency, asked);
         let journal = MemoJournal { inner: self, build: build.id, claim: &claim };
         metrics::counter!("capomastro_launches_total", "launcher" => build.launcher.to_string()).increment(1);
         let answer = match request.send_before.check(self.clock.as_ref()) {
@@ -163,7 +238,7 @@ impl Inner {
         if let Err(error) = &answer {
             tracing::warn!(build.id = %build.id, error = %error.report(), "a launch was not answered");
         }
-        self.record_launch(&build, &claim, &answer, launcher.promise(), &dependency.policy).await
+        self.record_launch(&build, &claim, answer).await
     }
 
     /// What a launcher is told of a build.
@@ -192,37 +267,30 @@ impl Inner {
         &self,
         sent: &Build,
         claim: &Claim,
-        answer: &Result<Launched>,
-        promise: Promise,
-        policy: &Policy,
-    ) -> Result<()> {
-        let mut attempts = Attempts::default();
-        loop {
-            let mut draft = self.draft();
-            let stored = draft.build(sent.id).await?;
-            let now = draft.now()?;
-            let Some(build) = stored.filter(|b| !b.phase.is_terminal()) else {
-                // It was ended meanwhile (its lock was broken, say): what was sent is kept as evidence.
-                return self.keep_evidence(sent, answer).await;
-            };
-            let step = track::launched(&build, answer, promise, policy, &claim.note, now);
-            match self.perform_step(draft, build.id, claim, step).await {
-                Err(e) if e.kind() == ErrorKind::ClaimLost => {
-                    self.keep_evidence(sent, answer).await?;
-                    return Err(e);
-                }
-                Err(e) => attempts.again(e)?,
-                done => return done.map(drop),
+        answer: Result<Launched>,
+    ) -> Result<Option<Begun>> {
+        let evidence = match &answer {
+            Ok(Launched::Accepted(external)) => Some(external.clone()),
+            _ => None,
+        };
+        let recorded = self.step(sent.id, claim, |s| s.launched(copy(&answer))).await;
+        // It may have been ended or driven on by another meanwhile: what was sent is evidence, unless it is the record's own.
+        let is_recorded = match &evidence {
+            Some(external) => {
+                self.draft().build(sent.id).await?.is_some_and(|b| b.external.as_ref() == Some(external))
             }
+            None => true,
+        };
+        if let Some(external) = evidence.filter(|_| !is_recorded) {
+            self.keep_orphan(sent, &external).await?;
+        }
+        match recorded? {
+            After::Send(begun) => Ok(Some(*begun)),
+            After::Nothing | After::Find => Ok(None),
         }
     }
 
     /// An external build whose driver has lost its claim is kept until somebody has judged it.
-    async fn keep_evidence(&self, build: &Build, answer: &Result<Launched>) -> Result<()> {
-        let Ok(Launched::Accepted(external)) = answer else { return Ok(()) };
-        self.keep_orphan(build, external).await
-    }
-
     async fn keep_orphan(&self, build: &Build, external: &ExternalRef) -> Result<()> {
         let mut attempts = Attempts::default();
         loop {
@@ -251,55 +319,19 @@ impl Inner {
             }
         }
     }
+}
 
-    /// Does what a step says, under the claim. Returns whether the build is to be sent again.
-    pub(super) async fn perform_step(
-        &self,
-        mut draft: crate::store::Draft<'_>,
-        id: BuildId,
-        claim: &Claim,
-        step: Step,
-    ) -> Result<bool> {
-        match step {
-            Step::Again { after, note } => {
-                let build = draft.build(id).await?;
-                self.give_back(claim.clone(), within_lease(after, build.as_ref()), note);
-            }
-            Step::Send => return Ok(true),
-            Step::Advance { build, after, note, events } => {
-                if build.stop.is_some()
-                    && let Some(mut state) = draft.state(build.dependency).await?
-                    && let Some(held) = state.held.as_mut().filter(|h| h.owner == id)
-                {
-                    held.stopping = true;
-                    draft.put(Record::State(state));
-                }
-                for event in events {
-                    draft.event(Event::of_dependency(build.dependency, event));
-                }
-                draft.claim(claim.clone());
-                draft.due(DueChange::Set {
-                    task: claim.task,
-                    lane: Lane::Launcher(build.launcher.clone()),
-                    after: within_lease(after, Some(&build)),
-                    note: Some(note),
-                });
-                draft.put(Record::Build(*build));
-                self.commit(draft).await?;
-            }
-            Step::End(ending) => {
-                if let Some(begun) = self.end(id, Some(claim), &ending).await? {
-                    self.launch_begun(begun).await;
-                }
-            }
-        }
-        Ok(false)
+/// An answer once more, since a step may have to be decided again after a conflict.
+pub(super) fn copy<T: Clone>(answer: &Result<T>) -> Result<T> {
+    match answer {
+        Ok(value) => Ok(value.clone()),
+        Err(error) => Err(error.copy()),
     }
 }
 
 /// A lease of a lock that is kept elsewhere is renewed with each drive, three times in its life.
-fn within_lease(after: Duration, build: Option<&Build>) -> Duration {
-    match build.and_then(|b| b.lease.as_ref()).and_then(|l| l.expires_in) {
+fn within_lease(after: Duration, build: &Build) -> Duration {
+    match build.lease.as_ref().and_then(|l| l.expires_in) {
         Some(expires) => after.min(expires / 3),
         None => after,
     }

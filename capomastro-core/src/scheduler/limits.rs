@@ -72,9 +72,11 @@ impl Inner {
         let refused =
             states.iter_mut().position(|(state, limit)| !admit(state, *limit, build.id, build.manual));
         if let Some(refused) = refused {
-            // It counts nowhere until it counts everywhere.
-            for (state, _) in states.iter_mut().take(refused) {
-                leave(state, build.id);
+            // It counts nowhere until it counts everywhere, and holds up one line only.
+            for (_, (state, _)) in states.iter_mut().enumerate().filter(|(i, _)| *i != refused) {
+                for next in leave(state, build.id) {
+                    draft.due(DueChange::Nudge { task: Task::Drive(next), after: Duration::ZERO });
+                }
             }
         }
         let answer = refused

@@ -398,7 +398,15 @@ impl<'a> Applying<'a> {
         if evaluation.start.is_none() {
             return Ok(evaluation);
         }
-        match self.inner.acquire(&self.dependency, &state, build).await? {
+        let acquired = match self.inner.acquire(&self.dependency, &state, build).await {
+            // A caller is told; what else there is, the end of a build above all, must not wait for the lock's server.
+            Err(error) if !matches!(occasion, Occasion::Pinned(_)) => {
+                tracing::warn!(dependency = %self.dependency.name, error = %error.report(), "the lock cannot be asked");
+                crate::lock::Acquired::Held { by: error.report() }
+            }
+            acquired => acquired?,
+        };
+        match acquired {
             crate::lock::Acquired::Granted(lease) => {
                 self.lease = Some(lease);
                 Ok(evaluation)

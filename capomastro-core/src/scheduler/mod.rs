@@ -66,14 +66,9 @@ struct Inner {
 }
 
 impl Scheduler {
-    /// Puts a scheduler together over a store.
+    /// Puts a scheduler together over a store, or over one that is shared (`Arc<SqliteStore>`, `Arc<dyn StateStore>`).
     pub fn builder(store: impl StateStore) -> SchedulerBuilder {
         SchedulerBuilder::new(Arc::new(store))
-    }
-
-    /// Puts a scheduler together over a store that is shared already.
-    pub fn builder_over(store: Arc<dyn StateStore>) -> SchedulerBuilder {
-        SchedulerBuilder::new(store)
     }
 
     /// The store.

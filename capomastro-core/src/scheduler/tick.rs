@@ -101,7 +101,7 @@ impl Inner {
 
     /// Loads what the claims are about, and puts together what one run answers.
     pub(super) async fn sort(&self, claimed: Claimed, asked: Monotonic) -> Result<Vec<Job>> {
-        let Claimed { now, claims, .. } = claimed;
+        let Claimed { claims, .. } = claimed;
         metrics::counter!("capomastro_tasks_total").increment(claims.len() as u64);
         let mut looks: BTreeMap<(ProbeName, ProbeKey), Vec<LookItem>> = BTreeMap::new();
         let mut drives: BTreeMap<LauncherName, Vec<DriveItem>> = BTreeMap::new();
@@ -137,10 +137,9 @@ impl Inner {
                     }
                 }
                 Task::Drive(id) => match records.remove(&Key::Build(id)) {
-                    Some(Record::Build(build)) if !build.phase.is_terminal() => drives
-                        .entry(build.launcher.clone())
-                        .or_default()
-                        .push(DriveItem { claim, build: *Box::new(build) }),
+                    Some(Record::Build(build)) if !build.phase.is_terminal() => {
+                        drives.entry(build.launcher.clone()).or_default().push(DriveItem { claim, build })
+                    }
                     _ => self.forget_task(claim).await,
                 },
                 _ => jobs.push(Job::House(HouseJob { claim })),
@@ -149,7 +148,7 @@ impl Inner {
         jobs.extend(
             looks.into_iter().map(|((name, key), items)| Job::Look(LookJob::new(name, key, items, asked))),
         );
-        jobs.extend(drives.into_iter().map(|(name, items)| Job::Drive(DriveJob { name, items, asked, now })));
+        jobs.extend(drives.into_iter().map(|(name, items)| Job::Drive(DriveJob { name, items, asked })));
         Ok(jobs)
     }
 

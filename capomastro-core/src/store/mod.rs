@@ -15,7 +15,7 @@ use crate::{
     time::Timestamp,
 };
 use async_trait::async_trait;
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// The most records or events that one page may have.
 pub const MAX_PAGE: usize = 1_000;
@@ -160,4 +160,37 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the storage says; nothing needs to be done about it.
     async fn put_back(&self, holder: &HolderId, items: &[PutBack]) -> Result<()>;
+}
+
+/// A store that is shared is a store.
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: StateStore + ?Sized> StateStore for Arc<S> {
+    async fn check(&self) -> Result<StoreInfo> {
+        (**self).check().await
+    }
+
+    async fn get(&self, keys: &[Key]) -> Result<Snapshot> {
+        (**self).get(keys).await
+    }
+
+    async fn list(&self, query: &Query, after: Option<&str>, limit: usize) -> Result<Page> {
+        (**self).list(query, after, limit).await
+    }
+
+    async fn events(&self, filter: EventFilter, after: EventSeq, limit: usize) -> Result<EventPage> {
+        (**self).events(filter, after, limit).await
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed> {
+        (**self).commit(batch).await
+    }
+
+    async fn claim_due(&self, ask: &ClaimAsk) -> Result<Claimed> {
+        (**self).claim_due(ask).await
+    }
+
+    async fn put_back(&self, holder: &HolderId, items: &[PutBack]) -> Result<()> {
+        (**self).put_back(holder, items).await
+    }
 }

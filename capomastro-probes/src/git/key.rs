@@ -32,10 +32,21 @@ pub(super) enum Remote {
     Ssh {
         /// What the git program is given; canonical.
         argument: String,
+        /// Name or address.
+        host: String,
     },
 }
 
 impl Remote {
+    /// The host that is asked, so that all looks at it share a budget; none for this machine.
+    pub(super) fn host(&self) -> Option<String> {
+        match self {
+            Self::File(_) => None,
+            Self::Http(url) => url.host_str().map(ToOwned::to_owned),
+            Self::Daemon { host, .. } | Self::Ssh { host, .. } => Some(host.clone()),
+        }
+    }
+
     /// Reads a URL. No message repeats it, since it may hold a password.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let refuse = |message: &str| Err(Error::config(message));
@@ -126,7 +137,8 @@ impl Remote {
                 if trimmed(url.path()).len() < 2 {
                     return Err(Error::config("the git URL has no path: write ssh://user@host/path"));
                 }
-                Ok(Self::Ssh { argument: format!("ssh://{user}{host}{port}{}", trimmed(url.path())) })
+                let argument = format!("ssh://{user}{host}{port}{}", trimmed(url.path()));
+                Ok(Self::Ssh { argument, host })
             }
         }
     }
@@ -159,7 +171,7 @@ impl Remote {
         } else {
             format!("{user}{host}:{path}")
         };
-        Ok(Self::Ssh { argument })
+        Ok(Self::Ssh { argument, host })
     }
 
     /// One text for all URLs that mean the same. Holds no password.
@@ -169,7 +181,7 @@ impl Remote {
             Self::Http(url) => trimmed(url.as_str()).to_owned(),
             Self::Daemon { host, port: 9418, path } => format!("git://{host}{path}"),
             Self::Daemon { host, port, path } => format!("git://{host}:{port}{path}"),
-            Self::Ssh { argument } => argument.clone(),
+            Self::Ssh { argument, .. } => argument.clone(),
         }
     }
 }

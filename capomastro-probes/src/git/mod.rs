@@ -226,7 +226,7 @@ impl GitProbe {
             Remote::Daemon { host, port, path } => {
                 daemon::list(host, *port, path, &wants, self.max_listing).await?
             }
-            Remote::Ssh { argument } => {
+            Remote::Ssh { argument, .. } => {
                 let login = ssh_login(spec, &first.secrets).await?;
                 self.run(Transport::Ssh, argument, &login, &wants, deadline).await?
             }
@@ -299,7 +299,12 @@ fn key_of(source: &Source, spec: &Spec) -> ProbeKey {
     let hosts: String = spec.known_hosts.as_ref().map_or_else(String::new, |hosts| {
         Sha256::digest(hosts.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
     });
-    ProbeKey::of(&[source.probe.as_str(), &spec.remote.canonical(), user, password, ssh_key, &hosts])
+    let key =
+        ProbeKey::of(&[source.probe.as_str(), &spec.remote.canonical(), user, password, ssh_key, &hosts]);
+    match spec.remote.host() {
+        Some(host) => key.at(host),
+        None => key,
+    }
 }
 
 #[async_trait]

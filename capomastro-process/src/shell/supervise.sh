@@ -1,18 +1,24 @@
 # Supervises one build; outlives the scheduler. Standard input is the launch lock, standard output leads to the launcher.
-# Arguments: text of begin.sh, folder, PATH of the build, working directory, largest log (512-byte blocks),
-# grace (seconds), then the build's argument vector.
+# Arguments: text of begin.sh, text of stop.sh, folder, PATH of the build, working directory, largest log (512-byte
+# blocks), grace (seconds), then the build's argument vector.
 # Names begin with capomastro_, which the build's environment may not use, so that nothing of it is changed here.
 exec 3<&0 4>&1 0</dev/null 1>/dev/null 2>&4
 # Handlers, not "ignore": ignoring would be inherited by the build.
 trap : HUP INT TERM PIPE
 
 capomastro_begin=$1
-capomastro_here=$2
-capomastro_path=$3
-capomastro_dir=$4
-capomastro_blocks=$5
-capomastro_grace=$6
-shift 6
+capomastro_stop=$2
+capomastro_here=$3
+capomastro_path=$4
+capomastro_dir=$5
+capomastro_blocks=$6
+capomastro_grace=$7
+shift 7
+
+# Ends a helper and what it has started. SIGKILL, since a shell that is just starting loses other signals.
+capomastro_end() {
+    kill -KILL "-$1" 2>/dev/null || kill -KILL "$1" 2>/dev/null
+}
 
 mkfifo -m 600 "$capomastro_here/log.pipe" "$capomastro_here/control" || exit 1
 
@@ -30,36 +36,10 @@ setsid /bin/sh -c '
 ' capomastro-log "$capomastro_here" "$capomastro_blocks" <&6 >/dev/null 2>&1 3<&- 4>&- 6<&- 7>&- &
 capomastro_log=$!
 
-# Stops the build: when asked, with a grace; when the supervisor itself is killed, at once.
-capomastro_group() {
-    { read -r capomastro_x && read -r capomastro_x && read -r capomastro_g capomastro_x; } \
-        <"$capomastro_here/started"
-}
-capomastro_stopper() {
-    if read -r capomastro_word && [ "$capomastro_word" = stop ] && capomastro_group; then
-        true >"$capomastro_here/stopping"
-        kill -TERM "-$capomastro_g"
-        sleep "$capomastro_grace" </dev/null &
-        capomastro_sleep=$!
-        trap 'kill "$capomastro_sleep"; exit' TERM
-        wait "$capomastro_sleep"
-        kill -KILL "-$capomastro_g"
-    else
-        for capomastro_try in 1 2 3 4 5; do
-            if capomastro_group; then
-                kill -KILL "-$capomastro_g"
-                break
-            fi
-            sleep 1
-        done
-    fi
-}
 exec 5<>"$capomastro_here/control" 6<"$capomastro_here/control" 8>"$capomastro_here/control" 5<&-
-{
-    trap - HUP INT TERM PIPE
-    capomastro_stopper
-} <&6 >/dev/null 2>&1 3<&- 4>&- 6<&- 7>&- 8>&- &
-capomastro_stop=$!
+setsid /bin/sh -c "$capomastro_stop" capomastro-stop "$capomastro_here" "$capomastro_grace" \
+    <&6 >/dev/null 2>&1 3<&- 4>&- 6<&- 7>&- 8>&- &
+capomastro_stopper=$!
 exec 6<&-
 
 # In the foreground: what a shell starts with "&" has SIGINT ignored.
@@ -68,38 +48,35 @@ setsid /bin/sh -c "$capomastro_begin" capomastro-begin \
     </dev/null >&7 2>&1 7>&- 8>&-
 capomastro_code=$?
 
-# What the build left running in its group ends with it; nobody may stop that number any more.
-kill -TERM "$capomastro_stop" 2>/dev/null
+# What the build left running in its group ends with it; then nobody may stop that number any more.
 exec 7>&-
-if ! capomastro_group 2>/dev/null; then
-    kill -KILL "-$capomastro_log" 2>/dev/null
+if { read -r capomastro_x && read -r capomastro_x && read -r capomastro_leader capomastro_x; } \
+    2>/dev/null <"$capomastro_here/started"; then
+    kill -KILL "-$capomastro_leader" 2>/dev/null
+fi
+capomastro_end "$capomastro_stopper"
+wait "$capomastro_stopper" 2>/dev/null
+if [ -z "$capomastro_leader" ]; then
+    capomastro_end "$capomastro_log"
     exit 1
 fi
-kill -KILL "-$capomastro_g" 2>/dev/null
-wait "$capomastro_stop" 2>/dev/null
 
 # The log is complete when its pipe is closed; who has left the group and holds it is not waited for.
-{
-    trap - HUP INT PIPE
-    sleep 3 &
-    capomastro_sleep=$!
-    trap 'kill "$capomastro_sleep"; exit' TERM
-    wait "$capomastro_sleep"
-    kill -KILL "-$capomastro_log"
-} >/dev/null 2>&1 3<&- 4>&- 8>&- &
+setsid /bin/sh -c 'sleep 3; kill -KILL "-$1"' capomastro-timer "$capomastro_log" \
+    >/dev/null 2>&1 3<&- 4>&- 8>&- &
 capomastro_timer=$!
 wait "$capomastro_log" 2>/dev/null
-kill -TERM "$capomastro_timer" 2>/dev/null
+capomastro_end "$capomastro_timer"
 
 if [ -e "$capomastro_here/stopping" ]; then capomastro_stopped=true; else capomastro_stopped=false; fi
 # A full disk must not lose the outcome: try for ten minutes.
 capomastro_try=0
 until printf '{"format":1,"code":%d,"stopped":%s}\n' "$capomastro_code" "$capomastro_stopped" \
-    >"$capomastro_here/status.new" 2>/dev/null &&
+    2>/dev/null >"$capomastro_here/status.new" &&
     sync "$capomastro_here/status.new" 2>/dev/null &&
     mv "$capomastro_here/status.new" "$capomastro_here/status.json" 2>/dev/null; do
     capomastro_try=$((capomastro_try + 1))
-    [ "$capomastro_try" -lt 600 ] || exit 1
+    [ "$capomastro_try" -lt 600 ] && [ -d "$capomastro_here" ] || exit 1
     sleep 1
 done
 sync "$capomastro_here" 2>/dev/null

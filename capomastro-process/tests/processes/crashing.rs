@@ -27,22 +27,29 @@ fn job(root: &Path) -> CommandJob {
     .env("ROOT", root.to_str().unwrap())
 }
 
-/// Not a test of its own: what a scheduler is in this file. Launches and stays.
+/// Launches. As the scheduler that the other tests of this file kill, it is given a folder and stays.
 #[tokio::test]
-#[ignore = "is started by the other tests of this file"]
-async fn scheduler() {
-    let root = std::env::var(ROOT).unwrap();
-    let root = Path::new(&root);
-    let build: BuildId = std::env::var(BUILD).unwrap().parse().unwrap();
-    let launched = launcher(root).launch(&request_of(build, &job(root)), &Memos::default()).await.unwrap();
-    assert!(matches!(launched, Launched::Accepted(_)));
+async fn a_scheduler_launches_its_build() {
+    let own = tempfile::tempdir().unwrap();
+    let told = std::env::var(ROOT).ok();
+    let root = told.as_ref().map_or(own.path(), Path::new);
+    let build = std::env::var(BUILD).map_or_else(|_| new_build(), |b| b.parse().unwrap());
+    let l = launcher(root);
+    let r = request_of(build, &job(root));
+    let Launched::Accepted(reference) = l.launch(&r, &Memos::default()).await.unwrap() else {
+        panic!("the launch is accepted")
+    };
     std::fs::write(root.join("accepted"), "").unwrap();
-    std::future::pending::<()>().await;
+    if told.is_some() {
+        std::future::pending::<()>().await;
+    }
+    std::fs::write(root.join("go"), "").unwrap();
+    assert_eq!(end(&l, &reference).await.outcome, Outcome::Succeeded);
 }
 
 fn start_scheduler(root: &Path, build: BuildId) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crashing::scheduler", "--ignored", "--nocapture"])
+        .args(["--exact", "crashing::a_scheduler_launches_its_build", "--nocapture"])
         .env(ROOT, root)
         .env(BUILD, build.to_string())
         .stdin(Stdio::null())
@@ -134,7 +141,7 @@ async fn whoever_is_killed_each_key_starts_at_most_once() {
         for pid in victims.into_iter().chain(crate::support::processes(&mark)) {
             kill(pid);
         }
-        let _ = launching.await.unwrap();
+        drop(launching.await.unwrap());
         let reference = launch(&l, &r).await;
         end(&l, &reference).await;
         let starts = std::fs::read_to_string(d.path().join("starts")).unwrap_or_default();

@@ -33,17 +33,34 @@ struct Hanging {
 
 impl Hanging {
     /// Its supervisor, and the supervisor's companion that stops the build.
-    fn supervisors(&self) -> (u32, Vec<u32>) {
-        let mark = format!("capomastro-supervisor");
-        let here = self.here.to_str().unwrap();
-        let all: Vec<u32> = processes(here).into_iter().filter(|p| processes(&mark).contains(p)).collect();
-        let parent = |pid: u32| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit_once(") ").and_then(|(_, r)| r.split(' ').nth(1)?.parse().ok()).unwrap_or(0)
+    fn supervisors(&self) -> (u32, u32) {
+        let here = processes(self.here.to_str().unwrap());
+        let one = |mark| {
+            let found: Vec<u32> = processes(mark).into_iter().filter(|p| here.contains(p)).collect();
+            assert_eq!(found.len(), 1, "{mark}");
+            found[0]
         };
-        let (companions, main): (Vec<u32>, Vec<u32>) = all.iter().partition(|p| all.contains(&parent(**p)));
-        assert_eq!(main.len(), 1, "{all:?}");
-        (main[0], companions)
+        (one("\0capomastro-supervisor\0"), one("\0capomastro-stop\0"))
+    }
+
+    /// Leaves the build without anybody.
+    async fn orphan(&self) {
+        let (supervisor, companion) = self.supervisors();
+        for pid in [companion, supervisor] {
+            kill(pid);
+            eventually("it to be gone", || (!lives(pid)).then_some(())).await;
+        }
+    }
+
+    /// Kills what is left of the build.
+    fn kill_rest(&self) {
+        let mark = format!("\0CAPOMASTRO_BUILD_ID={}\0", self.key);
+        for pid in processes("sleep\x00600") {
+            let env = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if String::from_utf8_lossy(&env).contains(&mark) {
+                kill(pid);
+            }
+        }
     }
 }
 
@@ -63,6 +80,21 @@ async fn statuses_become_outcomes() {
         assert_eq!(ended.outcome, outcome, "{script}: {ended:?}");
         assert_eq!(ended.message.is_none(), outcome == Outcome::Succeeded, "{script}: {ended:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn builds_that_end_at_once_end() {
+    let d = tempfile::tempdir().unwrap();
+    let all: Vec<_> = (0..60)
+        .map(|_| {
+            let l = launcher(d.path());
+            tokio::spawn(async move { build(&l, &CommandJob::new(["true"])).await.1.outcome })
+        })
+        .collect();
+    for one in all {
+        assert_eq!(one.await.unwrap(), Outcome::Succeeded);
+    }
+    eventually("nothing to be left", || processes(d.path().to_str().unwrap()).is_empty().then_some(())).await;
 }
 
 #[tokio::test]
@@ -121,7 +153,7 @@ async fn what_a_build_leaves_running_ends_with_it_and_holds_nobody_up() {
     let (reference, ended) = build(&l, &CommandJob::script("setsid sleep 100 & echo said")).await;
     assert_eq!(ended.outcome, Outcome::Succeeded);
     assert_eq!(log(&l, &reference).await, "said\n");
-    for pid in processes("sleep\x00100") {
+    for pid in processes("sleep\x00100\0") {
         kill(pid);
     }
 }
@@ -152,14 +184,7 @@ async fn an_orphan_runs_on_until_it_is_gone_or_stopped() {
     let l = launcher(d.path());
     for (script, outcome) in [("", Outcome::Failed), ("", Outcome::Cancelled)] {
         let (h, pid) = hanging(&l, &d, script).await;
-        let (main, companions) = h.supervisors();
-        assert!(!companions.is_empty());
-        for companion in companions {
-            kill(companion);
-            eventually("the companion to be gone", || (!lives(companion)).then_some(())).await;
-        }
-        kill(main);
-        eventually("the supervisor to be gone", || (!lives(main)).then_some(())).await;
+        h.orphan().await;
         assert_eq!(look(&l, &h.reference).await.unwrap(), Seen::Running);
         assert_eq!(l.find(&request_like(&h)).await.unwrap(), Found::Build(h.reference.clone()));
         assert_eq!(l.forget(&[h.key]).await.unwrap(), [h.key], "what runs is never removed");
@@ -170,12 +195,7 @@ async fn an_orphan_runs_on_until_it_is_gone_or_stopped() {
             kill(pid);
             eventually("the leader to be gone", || (!lives(pid)).then_some(())).await;
             assert_eq!(look(&l, &h.reference).await.unwrap(), Seen::Running);
-            for sleeper in processes("sleep\x00600") {
-                let env = std::fs::read(format!("/proc/{sleeper}/environ")).unwrap_or_default();
-                if String::from_utf8_lossy(&env).contains(&h.key.to_string()) {
-                    kill(sleeper);
-                }
-            }
+            h.kill_rest();
         }
         assert_eq!(end(&l, &h.reference).await.outcome, outcome);
         std::fs::remove_file(d.path().join("pid")).unwrap();
@@ -187,10 +207,7 @@ async fn a_restart_of_the_machine_ends_what_ran() {
     let d = tempfile::tempdir().unwrap();
     let l = launcher(d.path());
     let (h, pid) = hanging(&l, &d, "").await;
-    let (main, companions) = h.supervisors();
-    for p in companions.into_iter().chain([main]) {
-        kill(p);
-    }
+    h.orphan().await;
     // What a restart leaves: a record of another boot, and numbers that mean other processes.
     let started = std::fs::read_to_string(h.here.join("started")).unwrap();
     let mut lines: Vec<&str> = started.lines().collect();
@@ -200,4 +217,5 @@ async fn a_restart_of_the_machine_ends_what_ran() {
     assert_eq!(ended.outcome, Outcome::Failed);
     assert!(ended.message.unwrap().contains("restarted"));
     kill(pid);
+    h.kill_rest();
 }

@@ -1,13 +1,14 @@
 //! From a request to a running build.
 
 use crate::support::{
-    Memos, build, end, eventually, launch, launcher, log, look, new_build, pid_in, request, request_of,
+    Memos, build, end, eventually, launch, launcher, lives, log, look, new_build, pid_in, processes, request,
+    request_of,
 };
 use capomastro_core::{
     Error, ErrorKind, Result,
     launch::{BuildLauncher as _, Found, Journal, Launched, Outcome, Promise, Seen, SendBefore},
     secret::{FixedSecrets, SecretRef, Secrets},
-    time::Monotonic,
+    time::{Clock as _, Monotonic, SystemClock},
 };
 use capomastro_process::{CommandJob, CommandLauncher};
 use serde_json::{Value, json};
@@ -213,7 +214,9 @@ async fn another_folder_in_its_place_is_no_evidence() {
     fs::rename(d.path().join("builds"), &away).unwrap();
     for there in [false, true] {
         if there {
-            launch(&l, &request(&CommandJob::new(["true"]))).await;
+            build(&l, &CommandJob::new(["true"])).await;
+            eventually("nothing to be left", || processes(away.parent()?.to_str()?).is_empty().then_some(()))
+                .await;
         }
         assert_eq!(look(&l, &reference).await.unwrap_err().kind(), ErrorKind::Unavailable);
         assert_eq!(l.find(&r).await.unwrap_err().kind(), ErrorKind::Unavailable);
@@ -243,24 +246,23 @@ async fn a_folder_that_cannot_be_written_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_dropped_launch_may_have_started_and_is_found() {
-    let d = tempfile::tempdir().unwrap();
-    let l = launcher(d.path());
-    let marks = d.path().join("marks");
-    let job = CommandJob::script(format!("echo $$ >>{}; sleep 600", marks.display()));
-    let r = request(&job);
-    {
-        let lock = d.path().join("builds").join(r.key.to_string()).join("lock");
-        let (l, r) = (l.clone(), r.clone());
-        let launching = tokio::spawn(async move { l.launch(&r, &Memos::default()).await });
-        eventually("the launch to be under way", || (lock.exists() || launching.is_finished()).then_some(()))
-            .await;
+async fn wherever_a_launch_is_dropped_the_next_one_finds_or_starts_the_build() {
+    for round in 0..15_u32 {
+        let d = tempfile::tempdir().unwrap();
+        let l = launcher(d.path());
+        let marks = d.path().join("marks");
+        let r = request(&CommandJob::script(format!("echo $$ >>{}; sleep 600", marks.display())));
+        let launching = {
+            let (l, r) = (l.clone(), r.clone());
+            tokio::spawn(async move { l.launch(&r, &Memos::default()).await })
+        };
+        SystemClock.sleep(Duration::from_micros(700) * round).await;
         launching.abort();
+        let reference = launch(&l, &r).await;
+        let pid = pid_in(&marks).await;
+        assert!(lives(pid));
+        l.cancel(&r.key, &reference).await.unwrap();
+        assert_eq!(end(&l, &reference).await.outcome, Outcome::Cancelled);
+        assert_eq!(fs::read_to_string(&marks).unwrap().lines().count(), 1, "round {round}");
     }
-    let reference = launch(&l, &r).await;
-    let pid = pid_in(&marks).await;
-    assert!(crate::support::lives(pid));
-    l.cancel(&r.key, &reference).await.unwrap();
-    assert_eq!(end(&l, &reference).await.outcome, Outcome::Cancelled);
-    assert_eq!(fs::read_to_string(&marks).unwrap().lines().count(), 1);
 }

@@ -3,6 +3,7 @@
 
 mod crashing;
 mod ending;
+mod filling;
 mod launching;
 mod output;
 mod running;

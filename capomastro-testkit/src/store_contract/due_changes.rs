@@ -202,6 +202,7 @@ pub(super) async fn a_due_row_can_be_read(harness: &dyn StoreHarness) {
         Task::Drive(desk.build_id()),
         Task::Release(desk.build_id()),
         Task::Judge(desk.build_id()),
+        Task::Trim(desk.dependency_id()),
         Task::Sweep,
     ];
     let lanes = [
@@ -209,6 +210,7 @@ pub(super) async fn a_due_row_can_be_read(harness: &dyn StoreHarness) {
         Lane::House,
         elsewhere(),
         Lane::Launcher("a/b".parse().expect("a name")),
+        Lane::House,
         Lane::House,
         Lane::House,
     ];

@@ -206,6 +206,12 @@ pub(super) async fn references_of_orphans_may_be_any_text(harness: &dyn StoreHar
             "{reference:?}"
         );
     }
+    // The same texts are their places in a list.
+    let mut in_order = references;
+    in_order.sort_unstable();
+    let query = Query::List { list: ListKey::orphans_of(build), backwards: false };
+    let found: Vec<Record> = desk.pages(&query, 1).await.into_iter().map(|stored| stored.record).collect();
+    assert_eq!(found, in_order.map(orphan));
 }
 
 pub(super) async fn values_may_be_of_any_script_and_large(harness: &dyn StoreHarness) {

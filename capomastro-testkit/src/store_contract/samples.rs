@@ -47,7 +47,7 @@ pub(super) fn build(id: BuildId, dependency: DependencyId, number: u64) -> Build
 fn build_json(id: BuildId, dependency: DependencyId, number: u64) -> Value {
     json!({
         "id": id, "dependency": dependency, "number": number, "epoch": 1, "key": id, "fence": 1,
-        "revision": "r1", "causes": [], "manual": false, "person_pinned": false, "attempt": 0,
+        "revision": "r1", "causes": [], "manual": false, "person_pinned": false, "attempt": 0, "refusals": 0,
         "launcher": "jenkins", "job": null, "phase": "requested", "sends": 0,
         "requested_at": time(EARLY), "good": false,
     })
@@ -72,7 +72,7 @@ fn full_build(desk: &Desk, dependency: DependencyId) -> Build {
     let (id, other) = (desk.build_id(), desk.build_id());
     let mut said = build_json(id, dependency, 2);
     let more = json!({
-        "epoch": 7, "fence": u64::MAX >> 1, "sends": 3, "attempt": 2, "manual": true, "person_pinned": true,
+        "epoch": 7, "fence": u64::MAX >> 1, "sends": 3, "attempt": 2, "refusals": 4, "manual": true, "person_pinned": true,
         "lease": {
             "dependency": dependency, "owner": id, "fence": 9,
             "expires_in": { "secs": 30, "nanos": 1_000 }, "token": "rev \"7\"",
@@ -90,6 +90,7 @@ fn full_build(desk: &Desk, dependency: DependencyId) -> Build {
         "memo": { "next": 17 },
         "external": "http://example.org/job/a/17/",
         "built": "r2",
+        "refusal": { "reason": "no such job", "permanent": true },
         "artifacts": [
             { "name": "a.deb", "digest": "sha256:00", "size": 5_000_000_000_u64, "location": "x:/y" },
             { "name": "dir/b c" },

@@ -3,14 +3,14 @@
 use super::ask::TriggerRequest;
 use crate::{
     Error, Result,
-    decide::{EndOfBuild, Occasion},
+    decide::Occasion,
     error::ErrorKind,
     events::{Event, EventKind},
     lock::LockAsk,
-    model::{Build, BuildId, OnHeld, Paused, Phase, ReceiptId, Requester, Stop, StopReason},
+    model::{Build, BuildId, Note, OnHeld, Paused, Phase, ReceiptId, Requester},
     scheduler::{Inner, Scheduler, apply::Applying, commit::Attempts},
     store::{DueChange, Record, Task},
-    track::Ending,
+    track::{Situation, Step},
 };
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Scheduler {
     /// As [`trigger`](Scheduler::trigger), and [`NotFound`](ErrorKind::NotFound) if there is no such build.
     pub async fn retry(&self, build: BuildId, by: &Requester) -> Result<ReceiptId> {
         let build = self.build(build).await?;
-        let dependency = self.inner.dependency_of(&build).await?;
+        let dependency = self.inner.dependency_of(&mut self.inner.draft(), &build).await?;
         if dependency.deleted_at.is_some() {
             return Err(Error::new(ErrorKind::NotFound, "the build's dependency was deleted")
                 .with_context("dependency", dependency.name));
@@ -130,34 +130,16 @@ impl Scheduler {
     /// [`NotFound`](ErrorKind::NotFound) if the name is unknown or no build holds the dependency.
     pub async fn break_lock(&self, dependency: &str, by: &Requester, reason: &str) -> Result<BuildId> {
         check_reason(reason)?;
-        let inner = &self.inner;
-        let mut draft = inner.draft();
-        let found = inner.dependency_named(&mut draft, dependency).await?;
-        let state = inner.state_of(&mut draft, found.id).await?;
-        let Some(held) = state.held.clone() else {
-            return Err(Error::new(ErrorKind::NotFound, "no build holds the dependency")
-                .with_context("dependency", dependency));
-        };
-        let end = EndOfBuild { broken: true, ..EndOfBuild::of(Phase::Lost) };
-        let mut ending = Ending::of(end).because(format!("its lock was broken by {by}: {reason}"));
-        ending.may_still_run = true;
-        ending.broken = Some((by.to_string(), reason.to_owned()));
-        if let Some(begun) = inner.end(held.owner, None, &ending).await? {
-            inner.launch_begun(begun).await;
+        let mut attempts = Attempts::default();
+        loop {
+            match self.inner.try_break(dependency, by, reason).await {
+                Err(error) => attempts.again(error)?,
+                done => {
+                    self.inner.wake.notify_one();
+                    return done;
+                }
+            }
         }
-        let build = self.build(held.owner).await?;
-        if build.lease.is_some() {
-            // The lock is kept elsewhere: take it from whoever it thinks has it, and give it back.
-            let ask = LockAsk::new(found.id, found.name, held.owner, None, state.fence);
-            let lease = inner
-                .lock
-                .take_over(&ask, reason)
-                .await
-                .map_err(|e| e.with_operation("take the lock over"))?;
-            inner.lock.release(&lease).await.map_err(|e| e.with_operation("release the lock"))?;
-        }
-        inner.wake.notify_one();
-        Ok(held.owner)
     }
 }
 
@@ -171,45 +153,78 @@ fn check_reason(reason: &str) -> Result<()> {
 impl Inner {
     async fn try_cancel(&self, id: BuildId, by: &Requester) -> Result<Cancelled> {
         let mut draft = self.draft();
-        let Some(mut build) = draft.build(id).await? else {
+        let Some(build) = draft.build(id).await? else {
             return Err(Error::new(ErrorKind::NotFound, "there is no such build").with_context("build", id));
         };
-        if build.phase.is_terminal() {
-            return Ok(Cancelled::TooLate(build.phase));
-        }
-        if build.phase == Phase::Requested {
-            drop(draft);
-            let ending = Ending::of(EndOfBuild::of(Phase::Cancelled)).because(format!("cancelled by {by}"));
-            return self.cancel_requested(id, &ending).await;
-        }
-        if build.stop.is_some() {
-            return Ok(Cancelled::Asked);
-        }
-        let mut state = self.state_of(&mut draft, build.dependency).await?;
-        let reason = StopReason::Cancel { by: by.to_string() };
-        build.stop = Some(Stop { reason: reason.clone(), asked_at: draft.now()? });
-        if let Some(held) = state.held.as_mut().filter(|h| h.owner == id) {
-            held.stopping = true;
-        }
-        draft.event(Event::of_dependency(build.dependency, EventKind::BuildStopping { build: id, reason }));
-        draft.due(DueChange::Nudge { task: Task::Drive(id), after: Duration::ZERO });
-        draft.put(Record::State(state));
-        draft.put(Record::Build(build));
-        self.commit(draft).await?;
-        Ok(Cancelled::Asked)
-    }
-
-    /// Ends a build that was not sent, unless a driver has begun to send it meanwhile.
-    async fn cancel_requested(&self, id: BuildId, ending: &Ending) -> Result<Cancelled> {
-        match self.end_if(id, None, ending, |b| b.phase == Phase::Requested).await? {
-            Some(begun) => {
-                if let Some(begun) = begun {
+        let dependency = self.dependency_of(&mut draft, &build).await?;
+        let note = Note::default();
+        let situation = Situation {
+            build: &build,
+            note: &note,
+            policy: &dependency.policy,
+            promise: self.promise_of(&build),
+            now: draft.now()?,
+        };
+        match situation.cancel(by.as_str()) {
+            Step::Done => Ok(Cancelled::TooLate(build.phase)),
+            Step::Advance { build, events, .. } => {
+                self.mark_stopping(&mut draft, &build).await?;
+                for event in events {
+                    draft.event(event);
+                }
+                draft.due(DueChange::Nudge { task: Task::Drive(id), after: Duration::ZERO });
+                draft.put(Record::Build(*build));
+                self.commit(draft).await?;
+                Ok(Cancelled::Asked)
+            }
+            Step::End(end) => {
+                if let Some(begun) = self.finish(draft, None, dependency, *end, false).await? {
                     self.launch_begun(begun).await;
                 }
                 Ok(Cancelled::AtOnce)
             }
-            None => Err(Error::new(ErrorKind::Conflict, "the build was moved on meanwhile")),
+            Step::Nothing { .. } | Step::Send { .. } | Step::Find | Step::Observe { .. } => {
+                Ok(Cancelled::Asked)
+            }
         }
+    }
+
+    async fn try_break(&self, name: &str, by: &Requester, reason: &str) -> Result<BuildId> {
+        let mut draft = self.draft();
+        let found = self.dependency_named(&mut draft, name).await?;
+        let state = self.state_of(&mut draft, found.id).await?;
+        let held = match &state.held {
+            Some(held) => draft.build(held.owner).await?,
+            None => None,
+        };
+        let Some(build) = held else {
+            return Err(Error::new(ErrorKind::NotFound, "no build holds the dependency")
+                .with_context("dependency", name));
+        };
+        let note = Note::default();
+        let situation = Situation {
+            build: &build,
+            note: &note,
+            policy: &found.policy,
+            promise: self.promise_of(&build),
+            now: draft.now()?,
+        };
+        let Step::End(end) = situation.broken(by.as_str(), reason) else {
+            return Err(Error::new(ErrorKind::Conflict, "the build has ended meanwhile"));
+        };
+        let ask = LockAsk::new(found.id, found.name.clone(), build.id, None, state.fence);
+        if let Some(begun) = self.finish(draft, None, found, *end, true).await? {
+            self.launch_begun(begun).await;
+        } else if build.lease.is_some() {
+            // The lock is kept elsewhere: take it from whoever it thinks has it, and give it back.
+            let lease = self
+                .lock
+                .take_over(&ask, reason)
+                .await
+                .map_err(|e| e.with_operation("take the lock over"))?;
+            self.lock.release(&lease).await.map_err(|e| e.with_operation("release the lock"))?;
+        }
+        Ok(build.id)
     }
 
     async fn try_resume(&self, name: &str) -> Result<()> {
