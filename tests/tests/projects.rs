@@ -49,9 +49,11 @@ async fn assert_current_is_linked(s: &Stage) {
     let status = s.scheduler.project_status("site").await.unwrap();
     let stands: Option<Vec<_>> = status.project.members.values().map(|m| m.pin.or(m.linked)).collect();
     let Some(stands) = stands else { return };
-    let awaited = status.open.iter().flat_map(|b| b.slots.values()).any(
-        |s| matches!(s.kind, SlotKind::Fresh { build } if stands.contains(&build)),
-    );
+    let awaited = status
+        .open
+        .iter()
+        .flat_map(|b| b.slots.values())
+        .any(|s| matches!(s.kind, SlotKind::Fresh { build } if stands.contains(&build)));
     let current = status.current.map(|c| c.slots.values().filter_map(|s| s.build()).collect::<BTreeSet<_>>());
     assert!(awaited || current == Some(stands.into_iter().collect()));
 }
@@ -66,9 +68,8 @@ async fn on_its_first_day_a_project_is_complete_after_the_second_build() {
     assert_current_is_linked(&s).await;
     let builds = s.project_builds("site").await;
     assert!(builds.iter().all(|b| b.seal.is_some()));
-    assert_eq!(builds[0].name, "20260301.1");
-    let names: BTreeSet<_> = builds.iter().map(|b| &b.name).collect();
-    assert_eq!(names.len(), builds.len());
+    let names: BTreeSet<_> = builds.iter().map(|b| b.name.as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["20260301.1", "20260301.2"]));
 }
 
 #[tokio::test]
@@ -105,7 +106,11 @@ async fn a_failed_build_moves_no_link() {
 async fn a_whole_build_is_one_record_with_one_key_and_one_build_each() {
     let s = built(&["a", "b", "c"]).await;
     let records = s.project_builds("site").await.len();
-    let whole = s.scheduler.build_project("site", &WholeBuildRequest::all().by(somebody()).with_parameter("p", "1")).await.unwrap();
+    let whole = s
+        .scheduler
+        .build_project("site", &WholeBuildRequest::all().by(somebody()).with_parameter("p", "1"))
+        .await
+        .unwrap();
     assert_eq!(whole.receipts.len(), 3);
     let open = s.scheduler.project_status("site").await.unwrap().open;
     assert_eq!((open.len(), open[0].id, &open[0].name), (1, whole.project_build, &whole.name));
@@ -124,7 +129,10 @@ async fn a_whole_build_is_one_record_with_one_key_and_one_build_each() {
     assert_eq!(builds.len(), records + 1, "its builds make no second record");
     let last = builds.last().unwrap();
     assert_eq!(last.seal.as_ref().unwrap().outcome, ProjectOutcome::Succeeded);
-    assert_eq!((last.build_key.as_ref(), last.requester.as_ref()), (Some(&whole.build_key), Some(&somebody())));
+    assert_eq!(
+        (last.build_key.as_ref(), last.requester.as_ref()),
+        (Some(&whole.build_key), Some(&somebody()))
+    );
     assert_eq!(s.scheduler.project_status("site").await.unwrap().current.unwrap().id, whole.project_build);
 }
 
@@ -233,7 +241,11 @@ async fn a_whole_build_joins_what_runs() {
     let record = s.project_builds("site").await.into_iter().find(|r| r.id == whole.project_build).unwrap();
     assert_eq!(record.slots[&a].kind, SlotKind::Fresh { build: running });
     assert!(matches!(record.slots[&b].kind, SlotKind::Fresh { .. }));
-    assert_eq!(s.scheduler.build(running).await.unwrap().build_key, None, "a joined build keeps its first key");
+    assert_eq!(
+        s.scheduler.build(running).await.unwrap().build_key,
+        None,
+        "a joined build keeps its first key"
+    );
     assert_current_is_linked(&s).await;
 }
 
@@ -364,7 +376,10 @@ async fn members_join_and_leave_during_a_build() {
     assert_eq!(s.scheduler.project_status("site").await.unwrap().open.len(), 0);
     assert_current_is_linked(&s).await;
     let old = s.project_builds("site").await;
-    assert!(old.iter().any(|b| b.slots.len() == 2 && s.launcher.duplicates().is_empty()), "it stays in old records");
+    assert!(
+        old.iter().any(|b| b.slots.len() == 2 && s.launcher.duplicates().is_empty()),
+        "it stays in old records"
+    );
 }
 
 #[tokio::test]

@@ -33,10 +33,7 @@ async fn what_is_not_sent_is_cancelled_at_once() {
     let waits = s.running("b").await;
     assert!(s.built("b").is_empty());
     assert_eq!(s.scheduler.cancel(waits, &somebody()).await.unwrap(), Cancelled::AtOnce);
-    assert_eq!(
-        s.scheduler.cancel(waits, &somebody()).await.unwrap(),
-        Cancelled::TooLate(Phase::Cancelled)
-    );
+    assert_eq!(s.scheduler.cancel(waits, &somebody()).await.unwrap(), Cancelled::TooLate(Phase::Cancelled));
     assert_eq!(s.state("b").await.held, None);
     s.end("a", Outcome::Succeeded).await;
     s.pass(200).await;
@@ -65,7 +62,11 @@ async fn after_a_cancel_the_same_revision_is_a_new_build() {
     s.launcher.ignore_cancels(true);
     s.scheduler.cancel(first, &somebody()).await.unwrap();
     let asked = s.manual_at("lib", "r1").await;
-    assert_eq!(s.got(asked).await, ReceiptState::Waiting { behind: Some(first) }, "nothing joins it any more");
+    assert_eq!(
+        s.got(asked).await,
+        ReceiptState::Waiting { behind: Some(first) },
+        "nothing joins it any more"
+    );
     s.end("lib", Outcome::Cancelled).await;
     let second = s.running("lib").await;
     assert_ne!(first, second);
@@ -81,6 +82,7 @@ async fn a_retry_builds_the_same_again() {
     s.ask("lib", request).await;
     let odd = s.end("lib", Outcome::Failed).await;
     let receipt = s.scheduler.retry(odd.id, &somebody()).await.unwrap();
+    s.settle().await;
     assert_eq!(s.got(receipt).await, ReceiptState::Started { build: s.running("lib").await });
     let again = s.end("lib", Outcome::Succeeded).await;
     assert_eq!((&again.revision, &again.parameters), (&odd.revision, &odd.parameters));
@@ -276,13 +278,20 @@ async fn a_lock_that_others_keep_is_a_reason() {
     s.settle().await;
     s.end("lib", Outcome::Succeeded).await;
     s.pass(10).await;
-    assert_eq!(s.scheduler.break_lock("lib", &somebody(), "x").await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        s.scheduler.break_lock("lib", &somebody(), "x").await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
     s.manual("lib").await;
     let stuck = s.running("lib").await;
     s.scheduler.break_lock("lib", &somebody(), "stuck").await.unwrap();
     s.manual("lib").await;
     s.pass(20).await;
-    assert_ne!(s.running("lib").await, stuck, "the lock that is kept elsewhere was taken over and given back");
+    assert_ne!(
+        s.running("lib").await,
+        stuck,
+        "the lock that is kept elsewhere was taken over and given back"
+    );
 }
 
 #[tokio::test]
