@@ -140,21 +140,18 @@ fn unknown_policy_fields_are_refused_and_absent_ones_have_defaults() {
 #[tokio::test]
 async fn a_scheduler_that_cannot_work_is_not_built() {
     let s = stage();
-    let builder = || Scheduler::builder(s.store.clone());
-    let (probe, launcher) = (Arc::new(s.probe.clone()), Arc::new(s.launcher.clone()));
+    let builder = || Scheduler::builder(Arc::clone(&s.store));
+    let probe = || Arc::new(s.probe.clone());
+    let launcher = || Arc::new(s.launcher.clone());
     for (what, built) in [
-        ("probe a", builder().probe("a", probe.clone()).probe("a", probe.clone()).build()),
-        ("launcher a", builder().launcher("a", launcher.clone()).launcher("a", launcher.clone()).build()),
+        ("probe a", builder().probe("a", probe()).probe("a", probe()).build()),
+        ("launcher a", builder().launcher("a", launcher()).launcher("a", launcher()).build()),
         (
             "output of a",
-            builder()
-                .launcher("a", launcher.clone())
-                .output("a", launcher.clone())
-                .output("a", launcher.clone())
-                .build(),
+            builder().launcher("a", launcher()).output("a", launcher()).output("a", launcher()).build(),
         ),
-        ("", builder().output("a", launcher.clone()).build()),
-        ("", builder().probe("a\nb", probe.clone()).build()),
+        ("", builder().output("a", launcher()).build()),
+        ("", builder().probe("a\nb", probe()).build()),
         ("", builder().instance("a\nb").build()),
         ("", builder().launcher_limit("none", 1).build()),
         ("limit", builder().overall_limit(0).build()),
@@ -186,7 +183,7 @@ async fn what_a_later_release_cannot_read_is_a_failing_look_and_not_a_crash() {
     let other = capomastro_core::probe::probe_fn(async |_: Other, _ask| {
         capomastro_core::probe::Probed::revision("x")
     });
-    let next = Scheduler::builder(s.store.clone())
+    let next = Scheduler::builder(Arc::clone(&s.store))
         .clock(Arc::new(s.clock.clone()))
         .probe(ScriptedProbe::NAME, other)
         .build()
@@ -207,7 +204,7 @@ async fn what_a_scheduler_does_not_know_is_left_to_one_that_does() {
     let s = stage();
     s.probe.set("lib", "r1");
     s.define("lib", &[], each_minute()).await;
-    let looks_only = Scheduler::builder(s.store.clone())
+    let looks_only = Scheduler::builder(Arc::clone(&s.store))
         .clock(Arc::new(s.clock.clone()))
         .probe(ScriptedProbe::NAME, Arc::new(s.probe.clone()))
         .build()
@@ -216,7 +213,8 @@ async fn what_a_scheduler_does_not_know_is_left_to_one_that_does() {
     looks_only.tick().await.unwrap();
     assert!(s.state("lib").await.held.is_some());
     assert!(s.built("lib").is_empty());
-    let knows_nothing = Scheduler::builder(s.store.clone()).clock(Arc::new(s.clock.clone())).build().unwrap();
+    let knows_nothing =
+        Scheduler::builder(Arc::clone(&s.store)).clock(Arc::new(s.clock.clone())).build().unwrap();
     assert_eq!(knows_nothing.tick().await.unwrap().taken, 0);
     s.settle().await;
     assert_eq!(s.built("lib"), ["r1"]);

@@ -46,7 +46,7 @@ async fn move_on(s: &Stage, name: &str, to: &str) {
 
 /// I5: what is current is exactly what is linked or pinned, unless an open one waits with it fresh.
 async fn assert_current_is_linked(s: &Stage) {
-    let status = s.scheduler.project_status("site").await.unwrap();
+    let status = s.scheduler.project_status("site").await.expect("it is there");
     let stands: Option<Vec<_>> = status.project.members.values().map(|m| m.pin.or(m.linked)).collect();
     let Some(stands) = stands else { return };
     let awaited = status

@@ -6,7 +6,7 @@ use capomastro_core::{
     launch::Outcome,
     model::{OnHeld, Phase, Policy, Quiet, Relation, RetryOn, Veto},
     scheduler::TriggerRequest,
-    store::{EventFilter, FIRST_EVENT},
+    store::{EventFilter, FIRST_EVENT, StateStore},
     why::WhyNotBuilding,
 };
 use capomastro_testkit::{ControllableLauncher, ManualClock, ScriptedProbe, fakes::LaunchAnswer};
@@ -167,7 +167,13 @@ async fn unknown_names_are_not_found() {
 async fn a_preview_says_what_would_happen_and_writes_nothing() {
     let clock = ManualClock::new();
     let store = Arc::new(InMemoryStore::new(Arc::new(clock.clone())));
-    let s = Stage::over(store.clone(), clock, ScriptedProbe::new(), ControllableLauncher::accepting(), |b| b);
+    let s = Stage::over(
+        Arc::clone(&store) as Arc<dyn StateStore>,
+        clock,
+        ScriptedProbe::new(),
+        ControllableLauncher::accepting(),
+        |b| b,
+    );
     s.probe.set("lib", "r1");
     s.define("lib", &["site"], each_minute()).await;
     let dump = || format!("{:?}", store.dump());

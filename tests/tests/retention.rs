@@ -29,7 +29,7 @@ async fn stage(keep: Retention, names: &[(&str, &[&str])]) -> Stage {
     for (name, projects) in names {
         s.probe.set(name, "r0");
         let projects = projects.iter().try_fold(spec(name, when_told()), |s, p| s.in_project(p));
-        s.scheduler.apply(&projects.unwrap()).await.unwrap();
+        s.scheduler.apply(&projects.expect("it is there")).await.expect("it is there");
     }
     s.pass(10).await;
     s
@@ -57,10 +57,10 @@ async fn assert_whole(s: &Stage, projects: &[&str]) {
                 s.scheduler.build(build).await.unwrap_or_else(|e| panic!("{project} {}: {e}", record.name));
             }
         }
-        let status = s.scheduler.project_status(project).await.unwrap();
+        let status = s.scheduler.project_status(project).await.expect("it is there");
         for member in status.project.members.values() {
             for build in [member.linked, member.pin].into_iter().flatten() {
-                s.scheduler.build(build).await.unwrap();
+                s.scheduler.build(build).await.expect("it is there");
             }
         }
         assert!(status.project.current.is_none() || status.current.is_some());
@@ -218,7 +218,7 @@ async fn old_events_go_but_for_the_newest() {
 }
 
 async fn is_stored(s: &Stage, id: DependencyId) -> bool {
-    s.store.get(&[Key::Dependency(id)]).await.unwrap().records[0].is_some()
+    s.store.get(&[Key::Dependency(id)]).await.expect("it is there").records[0].is_some()
 }
 
 #[tokio::test]
