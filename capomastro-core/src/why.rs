@@ -1,7 +1,9 @@
 //! Why is a dependency not building? One typed reason. Pure.
 
 use crate::{
-    model::{Build, BuildId, DependencyState, Health, Note, Paused, Phase, Policy, RetryReason, Revision},
+    model::{
+        Build, BuildId, DependencyState, Health, Note, Paused, Phase, Policy, RetryReason, Revision, Settled,
+    },
     time::{Timestamp, later},
 };
 
@@ -145,9 +147,19 @@ pub fn why_not_building(
         return WhyNotBuilding::HeldAt { revision: held_at.revision.clone(), by: held_at.by };
     }
     match &state.last_ended {
-        Some((build, phase)) if state.linked.as_ref().is_none_or(|l| l.build != *build) => {
+        Some((build, phase)) if is_owed_to(state, *build) && *phase != Phase::Succeeded => {
             WhyNotBuilding::LastBuildFailed { build: *build, phase: *phase }
         }
         _ => WhyNotBuilding::UpToDate,
     }
+}
+
+/// Whether the build that ended last was one of the accounted revision and did not come to stand for it.
+fn is_owed_to(state: &DependencyState, ended: BuildId) -> bool {
+    let Some(accounted) = &state.accounted else { return false };
+    let (Settled::Built(by) | Settled::Joined(by)) = accounted.by else { return false };
+    let linked = state.linked.as_ref();
+    let is_linked = linked.is_some_and(|l| l.build == ended);
+    // A retry is another build of the same revision.
+    !is_linked && (by == ended || linked.is_none_or(|l| l.revision != accounted.revision))
 }

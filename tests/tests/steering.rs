@@ -82,6 +82,7 @@ async fn a_retry_builds_the_same_again() {
     s.ask("lib", request).await;
     let odd = s.end("lib", Outcome::Failed).await;
     let receipt = s.scheduler.retry(odd.id, &somebody()).await.unwrap();
+    s.settle().await;
     assert_eq!(s.got(receipt).await, ReceiptState::Started { build: s.running("lib").await });
     let again = s.end("lib", Outcome::Succeeded).await;
     assert_eq!((&again.revision, &again.parameters), (&odd.revision, &odd.parameters));

@@ -241,20 +241,17 @@ impl Run<'_> {
             waited: false,
         };
         let decision = row(&self.out.state, self.context, &subject);
-        let counted = self.only_repeats(&decision, revision);
+        // Looks that repeat themselves are counted where they are written; what is decided at a release is recorded.
+        let counted = is_look && self.only_repeats(&decision, revision);
         self.out.decided.push(Decided {
             decision: decision.clone(),
             revision: Some(revision.clone()),
             counted,
         });
-        if is_look || !counted {
-            self.out.state.last_decision = match decision {
-                Decision::Unchanged => self.out.state.last_decision.take(),
-                _ => {
-                    Some(LastDecision { decision: decision.name().into(), revision: Some(revision.clone()) })
-                }
-            };
-        }
+        self.out.state.last_decision = match decision {
+            Decision::Unchanged => self.out.state.last_decision.take(),
+            _ => Some(LastDecision { decision: decision.name().into(), revision: Some(revision.clone()) }),
+        };
         let state = match decision {
             Decision::Build => {
                 let causes = if pushes.is_empty() { vec![Cause::look()] } else { pushes };

@@ -142,7 +142,7 @@ pub enum Health {
     Healthy,
     /// Looks fail.
     Failing {
-        /// How many in a row.
+        /// How many in a row, or since somebody asked for a look.
         failures: u32,
         /// The last one's kind, as in [`ErrorKind::as_str`].
         kind: String,

@@ -326,6 +326,8 @@ impl SchedulerBuilder {
                 wake: Notify::new(),
                 returns: std::sync::Mutex::default(),
                 swept: std::sync::Mutex::default(),
+                housed: std::sync::atomic::AtomicBool::new(false),
+                shown: std::sync::Mutex::default(),
             }),
         })
     }

@@ -1,14 +1,14 @@
 //! Work that needs neither probe nor launcher: evaluations, releases, sweeping.
 
-use super::{Inner, apply::Applying, commit::Attempts, launching::Begun};
+use super::{Inner, apply::Applying, commit::Attempts, launching::Begun, set_back::tells_of_set_back};
 use crate::{
     Result,
     decide::Occasion,
     error::ErrorKind,
     model::{DependencyId, Note},
-    store::{Claim, DueChange, Lane, Task},
+    store::{Claim, DueChange, Key, Lane, Record, Task},
 };
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 /// One task of the house.
 #[derive(Debug)]
@@ -22,13 +22,25 @@ pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 impl Inner {
     /// Makes the house's own recurring work due, once for a store.
     pub(super) async fn start_house(&self) -> Result<()> {
-        let row = self.store.get(&[crate::store::Key::Due(Task::Sweep)]).await?;
-        if row.records.first().is_some_and(Option::is_some) {
+        if self.housed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let mut draft = self.draft();
-        draft.due(DueChange::Set { task: Task::Sweep, lane: Lane::House, after: SWEEP_EVERY, note: None });
-        self.commit(draft).await.map(drop)
+        let stored = self.store.get(&[Key::Due(Task::Sweep)]).await?;
+        match stored.records.first().and_then(Option::as_ref).map(|v| &v.record) {
+            Some(Record::Due(row)) => {
+                if tells_of_set_back(row.due_at, stored.at) {
+                    self.make_all_due().await?;
+                }
+            }
+            _ => {
+                let mut draft = self.draft();
+                let after = SWEEP_EVERY;
+                draft.due(DueChange::Set { task: Task::Sweep, lane: Lane::House, after, note: None });
+                self.commit(draft).await?;
+            }
+        }
+        self.housed.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) async fn keep_house(&self, job: HouseJob) {

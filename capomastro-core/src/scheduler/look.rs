@@ -312,7 +312,15 @@ impl Inner {
     ) -> Duration {
         let scheduled = next_due(&dependency.policy.look, dependency.created_at, dependency.id, now)
             .map_or(NEVER, |at| until(now, at));
-        let regardless = state.regardless_due.map_or(NEVER, |at| until(now, at));
+        // One that is due and could not be decided waits for the looks that are due anyhow, and for its own next time.
+        let regardless = match state.regardless_due {
+            Some(at) if at > now => Some(at),
+            Some(_) => {
+                next_due(&dependency.policy.build_regardless, dependency.created_at, dependency.id, now)
+            }
+            None => None,
+        };
+        let regardless = regardless.map_or(NEVER, |at| until(now, at));
         match (&detection, &state.health) {
             (Detection::Failed, Health::Failing { failures, kind, .. }) => {
                 let base = match dependency.policy.look {

@@ -17,6 +17,7 @@ mod limits;
 mod look;
 mod projects;
 mod run;
+mod set_back;
 mod sweep;
 mod tick;
 
@@ -31,7 +32,7 @@ use crate::{
     probe::RevisionProbe,
     secret::Secrets,
     store::{PutBack, StateStore},
-    time::{Clock, Random},
+    time::{Clock, Random, Timestamp},
 };
 use budgets::SharedBudgets;
 use builder::Config;
@@ -61,8 +62,12 @@ struct Inner {
     wake: Notify,
     /// Claims to be given back with the next flush.
     returns: std::sync::Mutex<Vec<PutBack>>,
-    /// Up to where the last sweep has read the list of ended builds.
-    swept: std::sync::Mutex<Option<String>>,
+    /// Up to where the last sweep has read.
+    swept: std::sync::Mutex<sweep::Swept>,
+    /// Whether the house's own work was seen to be due.
+    housed: std::sync::atomic::AtomicBool,
+    /// What the store's clock showed last.
+    shown: std::sync::Mutex<Option<Timestamp>>,
 }
 
 impl Scheduler {

@@ -40,10 +40,15 @@ impl Inner {
         for event in change.events {
             draft.event(event);
         }
+        let is_sealed = change.project_builds.iter().any(|b| b.seal.is_some());
         for build in change.project_builds {
             draft.put(Record::ProjectBuild(build));
         }
         let project = change.project.id;
+        if let Some(member) = change.project.members.keys().next().filter(|_| is_sealed) {
+            // Trimming goes by dependency, and takes the dependency's projects along.
+            self.trim_if_many(draft, *member, change.project.seals);
+        }
         draft.put(Record::Project(change.project));
         let mut start = start;
         for (id, fresh_in) in change.fresh {
@@ -145,7 +150,12 @@ impl Inner {
     }
 
     /// If a build stands nowhere any more, keeps since when: project builds requested later do not refer to it.
-    async fn stands_no_more(&self, draft: &mut Draft<'_>, id: BuildId, now: Timestamp) -> Result<()> {
+    pub(super) async fn stands_no_more(
+        &self,
+        draft: &mut Draft<'_>,
+        id: BuildId,
+        now: Timestamp,
+    ) -> Result<()> {
         let Some(mut build) = draft.build(id).await? else { return Ok(()) };
         if build.stood_until.is_some() || !build.good {
             return Ok(());

@@ -4,7 +4,7 @@ use super::{Inner, commit::Attempts};
 use crate::{
     Result,
     error::ErrorKind,
-    model::{Build, DependencyId, ProjectId},
+    model::{Build, BuildId, DependencyId, Project, ProjectId, Slot},
     store::{Claim, Draft, DueChange, Forget, Key, Lane, ListKey, Query, Record, Task},
     time::Timestamp,
 };
@@ -13,6 +13,16 @@ use std::{sync::PoisonError, time::Duration};
 
 /// How many records one pass looks at in each list.
 const PAGE: usize = 100;
+
+/// Up to where each list was read by the last pass, where there was more: what still stands stays in its list and must not
+/// hide what is behind it.
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    builds: Option<String>,
+    project_builds: Option<String>,
+    dependencies: Option<String>,
+    projects: Option<String>,
+}
 
 impl Inner {
     /// One pass; `true` if there may be more to delete.
@@ -68,30 +78,49 @@ impl Inner {
         }
     }
 
+    /// The next part of a list, from where the last pass stopped.
+    async fn part(
+        &self,
+        list: ListKey,
+        place: impl Fn(&mut Swept) -> &mut Option<String>,
+    ) -> Result<(Vec<Record>, Option<String>)> {
+        let after = place(&mut self.swept.lock().unwrap_or_else(PoisonError::into_inner)).take();
+        self.page(list, after.as_deref()).await
+    }
+
+    /// Keeps where the next pass goes on, if it is to. Returns whether it is.
+    fn go_on(&self, place: impl Fn(&mut Swept) -> &mut Option<String>, next: Option<String>) -> bool {
+        let more = next.is_some();
+        *place(&mut self.swept.lock().unwrap_or_else(PoisonError::into_inner)) = next;
+        more
+    }
+
     async fn sweep_project_builds(&self, limit: Timestamp) -> Result<bool> {
-        let (page, _) = self.page(ListKey::sealed_project_builds(), None).await?;
+        let (page, next) = self.part(ListKey::sealed_project_builds(), |s| &mut s.project_builds).await?;
         let mut draft = self.draft();
-        let mut deleted = 0;
-        for record in page {
+        let (mut deleted, mut old) = (0, 0);
+        for record in &page {
             let Record::ProjectBuild(build) = record else { continue };
-            let old = build.seal.as_ref().is_some_and(|s| s.at < limit);
+            if build.seal.as_ref().is_none_or(|s| s.at >= limit) {
+                break;
+            }
+            old += 1;
             let project = draft.project(build.project).await?;
             let is_current = project
                 .filter(|p| p.deleted_at.is_none())
                 .and_then(|p| p.current)
                 .is_some_and(|c| c.id == build.id);
-            if old && !is_current && draft.project_build(build.id).await?.is_some() {
+            if !is_current && draft.project_build(build.id).await?.is_some() {
                 draft.delete(Key::ProjectBuild(build.id));
                 deleted += 1;
             }
         }
-        self.commit_unless_conflict(draft, deleted).await
+        let more = self.commit_unless_conflict(draft, deleted).await?;
+        Ok(self.go_on(|s| &mut s.project_builds, next.filter(|_| old == page.len())) || more)
     }
 
-    /// Goes on from where the last pass stopped, since builds that still stand are many and stay.
     async fn sweep_builds(&self, limit: Timestamp) -> Result<bool> {
-        let after = self.swept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (page, next) = self.page(ListKey::ended_builds(), after.as_deref()).await?;
+        let (page, next) = self.part(ListKey::ended_builds(), |s| &mut s.builds).await?;
         let mut old = 0;
         for record in &page {
             let Record::Build(build) = record else { continue };
@@ -101,9 +130,7 @@ impl Inner {
             old += 1;
             self.delete_build(build).await?;
         }
-        let more = old == page.len() && next.is_some();
-        *self.swept.lock().unwrap_or_else(PoisonError::into_inner) = next.filter(|_| more);
-        Ok(more)
+        Ok(self.go_on(|s| &mut s.builds, next.filter(|_| old == page.len())))
     }
 
     /// Deletes a build unless something kept refers to it. Returns whether it did.
@@ -154,36 +181,67 @@ impl Inner {
         for id in projects {
             let Some(project) = draft.project(id).await? else { continue };
             let pinned = project.members.values().any(|m| m.pin == Some(build.id));
-            let query = Query::List { list: ListKey::project_builds_of(id), backwards: false };
-            let oldest = self.store.list(&query, None, 1).await?.items.into_iter().next();
-            let refers = matches!(
-                oldest.map(|v| v.record),
-                Some(Record::ProjectBuild(oldest)) if oldest.requested_at <= stood_until
-            );
-            if pinned || refers {
+            if pinned || self.is_shown(&project, build.id, stood_until).await? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Deleted dependencies and projects go when nothing of them is left.
+    /// Whether a kept project build may refer to a build that stood until then. The current one is kept however old it
+    /// is, so it is asked what is in it; the others are as young as the retention says, and the time tells.
+    async fn is_shown(&self, project: &Project, build: BuildId, stood_until: Timestamp) -> Result<bool> {
+        let query = Query::List { list: ListKey::project_builds_of(project.id), backwards: false };
+        for item in self.store.list(&query, None, 2).await?.items {
+            let Record::ProjectBuild(kept) = item.record else { continue };
+            if kept.requested_at > stood_until {
+                break;
+            }
+            let is_current = project.current.as_ref().is_some_and(|c| c.id == kept.id);
+            let mut shown =
+                kept.slots.values().filter_map(Slot::build).chain(kept.bound_at_request.into_values());
+            if !is_current || shown.any(|b| b == build) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a kept project build was requested at this time or before.
+    async fn is_requested_before(&self, id: ProjectId, at: Timestamp) -> Result<bool> {
+        let query = Query::List { list: ListKey::project_builds_of(id), backwards: false };
+        let oldest = self.store.list(&query, None, 1).await?.items.into_iter().next();
+        Ok(matches!(
+            oldest.map(|v| v.record),
+            Some(Record::ProjectBuild(oldest)) if oldest.requested_at <= at
+        ))
+    }
+
+    /// Deleted dependencies and projects go when nothing of them is left, and no record has a slot for them.
     async fn sweep_deleted(&self) -> Result<bool> {
         let mut deleted = 0;
         let mut draft = self.draft();
-        let (page, _) = self.page(ListKey::deleted_dependencies(), None).await?;
+        let (page, next) = self.part(ListKey::deleted_dependencies(), |s| &mut s.dependencies).await?;
+        let mut more = self.go_on(|s| &mut s.dependencies, next);
         for record in page {
             let Record::Dependency(gone) = record else { continue };
             let (builds, _) = self.page(ListKey::builds_of(gone.id), None).await?;
-            if builds.is_empty() && draft.dependency(gone.id).await?.is_some() {
-                if draft.state(gone.id).await?.is_some() {
+            let state = draft.state(gone.id).await?;
+            let mut is_shown = false;
+            for project in state.iter().flat_map(|s| &s.past_projects) {
+                is_shown |=
+                    self.is_requested_before(*project, gone.deleted_at.unwrap_or(Timestamp::MAX_UTC)).await?;
+            }
+            if builds.is_empty() && !is_shown && draft.dependency(gone.id).await?.is_some() {
+                if state.is_some() {
                     draft.delete(Key::State(gone.id));
                 }
                 draft.delete(Key::Dependency(gone.id));
                 deleted += 1;
             }
         }
-        let (page, _) = self.page(ListKey::deleted_projects(), None).await?;
+        let (page, next) = self.part(ListKey::deleted_projects(), |s| &mut s.projects).await?;
+        more |= self.go_on(|s| &mut s.projects, next);
         for record in page {
             let Record::Project(gone) = record else { continue };
             let (builds, _) = self.page(ListKey::project_builds_of(gone.id), None).await?;
@@ -192,7 +250,7 @@ impl Inner {
                 deleted += 1;
             }
         }
-        self.commit_unless_conflict(draft, deleted).await
+        Ok(self.commit_unless_conflict(draft, deleted).await? || more)
     }
 
     /// Makes trimming due if a dependency has more builds than it may keep.

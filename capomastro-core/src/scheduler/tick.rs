@@ -68,6 +68,7 @@ impl Scheduler {
     #[tracing::instrument(name = "capomastro.tick", skip_all)]
     pub async fn tick(&self) -> Result<TickReport> {
         let inner = &self.inner;
+        inner.start_house().await?;
         let asked = inner.clock.monotonic();
         let claimed = inner.store.claim_due(&inner.ask(&BTreeMap::new())).await?;
         let report = TickReport {
@@ -101,7 +102,8 @@ impl Inner {
 
     /// Loads what the claims are about, and puts together what one run answers.
     pub(super) async fn sort(&self, claimed: Claimed, asked: Monotonic) -> Result<Vec<Job>> {
-        let Claimed { claims, .. } = claimed;
+        let Claimed { now, claims, .. } = claimed;
+        self.follow_clock(now).await;
         metrics::counter!("capomastro_tasks_total").increment(claims.len() as u64);
         let mut looks: BTreeMap<(ProbeName, ProbeKey), Vec<LookItem>> = BTreeMap::new();
         let mut drives: BTreeMap<LauncherName, Vec<DriveItem>> = BTreeMap::new();

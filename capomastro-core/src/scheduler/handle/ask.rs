@@ -5,8 +5,8 @@ use crate::{
     decide::{MAX_WAITING, Occasion, PinnedTrigger},
     error::ErrorKind,
     model::{
-        BuildKey, Cause, DependencyId, EndReason, OnHeld, Parameters, ProjectBuildId, Receipt, ReceiptId,
-        ReceiptState, Requester, Revision, StoredTrigger, Trigger,
+        BuildKey, Cause, DependencyId, EndReason, Health, OnHeld, Parameters, ProjectBuildId, Receipt,
+        ReceiptId, ReceiptState, Requester, Revision, StoredTrigger, Trigger,
     },
     scheduler::{Inner, Scheduler, apply::Applying, commit::Attempts, projects::whole_request},
     store::{Draft, DueChange, Record, Task},
@@ -334,6 +334,10 @@ impl Inner {
             .with_context("waiting", state.stored.len()));
         }
         draft.put(Record::Receipt(Receipt::new(receipt, state.id, &cause, now)));
+        if let Health::Failing { failures, .. } = &mut state.health {
+            // Somebody expects an answer: the back-off starts anew.
+            *failures = 0;
+        }
         state.stored.push(StoredTrigger {
             cause,
             receipt,

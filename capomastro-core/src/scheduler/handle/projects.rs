@@ -75,6 +75,7 @@ impl Scheduler {
             let now = draft.now()?;
             // First, so that no project build is made of what remains after each that leaves.
             found.deleted_at = Some(now);
+            let stood = found.current.take().map(|c| c.builds).unwrap_or_default();
             draft.put(Record::Project(found.clone()));
             for id in found.members.keys().copied().collect::<Vec<_>>() {
                 let mut state = self.inner.state_of(&mut draft, id).await?;
@@ -82,6 +83,9 @@ impl Scheduler {
                 projects.remove(&found.id);
                 self.inner.set_membership(&mut draft, id, &mut state, &projects, now).await?;
                 draft.put(Record::State(state));
+            }
+            for build in stood.into_values() {
+                self.inner.stands_no_more(&mut draft, build, now).await?;
             }
             draft.event(Event::of_project(found.id, EventKind::Deleted));
             match self.inner.commit(draft).await {

@@ -30,6 +30,8 @@ pub struct DependencyStatus {
     pub build_note: Option<Note>,
     /// When the next look is due.
     pub next_look: Option<Timestamp>,
+    /// Lossy facts about looking, such as how often each decision that changed nothing was repeated.
+    pub look_note: Option<Note>,
     /// Why it is not building, or that it is.
     pub why: WhyNotBuilding,
     /// The store's time of all this.
@@ -89,7 +91,8 @@ impl Scheduler {
             state,
             build,
             build_note,
-            next_look: look.map(|l| l.due_at),
+            next_look: look.as_ref().map(|l| l.due_at),
+            look_note: look.map(|l| l.note),
             why,
             at,
         })
@@ -248,10 +251,10 @@ impl Inner {
                 Some(probe) => probe.probe(&[ask]).await,
                 None => Vec::new(),
             };
-            answers
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| Err(crate::Error::internal("the probe gave no answer")))
+            match <[_; 1]>::try_from(answers) {
+                Ok([answer]) => answer,
+                Err(_) => Err(crate::Error::internal("the probe gave another number of answers than one")),
+            }
         };
         let answer = match select(pin!(answer), pin!(self.clock.sleep(deadline))).await {
             Either::Left((answer, _)) => answer,
