@@ -1,0 +1,365 @@
+//! Crashes at every await, frozen drivers, and schedulers that share the work.
+
+use capomastro_core::{
+    events::EventKind,
+    launch::Outcome,
+    model::{OnHeld, OrphanVerdict, Phase, Policy},
+    scheduler::SchedulerBuilder,
+};
+use capomastro_testkit::{ControllableLauncher, ExpiringLock, ManualClock, fakes::LaunchAnswer};
+use capomastro_tests::{Awaits, Stage, person, polled};
+use std::{sync::Arc, time::Duration};
+
+/// A world in which every part waits at each await.
+struct World {
+    stage: Stage,
+    lock: Option<ExpiringLock>,
+}
+
+impl World {
+    fn new(launcher: ControllableLauncher, with_lock: bool) -> Self {
+        let clock = ManualClock::new();
+        let lock = with_lock.then(|| ExpiringLock::new(Arc::new(clock.clone()), Duration::from_secs(30)));
+        Self { stage: Stage::at(clock, launcher, |b| b), lock }
+    }
+
+    /// A scheduler that has just been started.
+    fn scheduler(&self, seed: u64) -> capomastro_core::Scheduler {
+        let stage = &self.stage;
+        let lock = self.lock.clone();
+        let mut builder: SchedulerBuilder =
+            capomastro_core::Scheduler::builder(Awaits(Arc::clone(&stage.store)))
+                .clock(Arc::new(stage.clock.clone()))
+                .random(Arc::new(capomastro_testkit::SeededRandom::new(seed)))
+                .probe("scripted", Arc::new(Awaits(stage.probe.clone())))
+                .launcher("fake", Arc::new(Awaits(stage.launcher.clone())));
+        if let Some(lock) = lock {
+            builder = builder.lock(Arc::new(Awaits(lock)));
+        }
+        builder.build().expect("the choices are within their ranges")
+    }
+
+    /// Runs a scheduler until it has been polled so often, and drops it there. `true` if it came to the end before.
+    async fn run_until_dropped(&self, seed: u64, polls: usize) -> bool {
+        let scheduler = self.scheduler(seed);
+        let mut left = polls;
+        for _ in 0..600 {
+            let next = loop {
+                let (rest, done) = polled(left, scheduler.tick());
+                left = rest;
+                let Some(report) = done else { return false };
+                let report = report.expect("the store answers");
+                if report.taken == 0 {
+                    break report.next_due_in.unwrap_or_default();
+                }
+            };
+            let build = self.stage.builds("a").await.pop();
+            if build.is_some_and(|b| b.phase.is_terminal()) && self.is_released() {
+                return true;
+            }
+            self.stage.clock.advance(next.max(Duration::from_secs(1)));
+        }
+        panic!("the history does not end: {:#?}", self.stage);
+    }
+
+    fn is_released(&self) -> bool {
+        self.lock.as_ref().is_none_or(|l| l.held() == 0)
+    }
+
+    /// The history that is tried: a change is seen, launched and built. Returns after how many drops it came to its end.
+    async fn play(&self, drops: &[usize]) -> usize {
+        self.stage.probe.set("a", "r1");
+        self.stage.define("a", &["website"], Policy::default()).await;
+        for (run, polls) in drops.iter().enumerate() {
+            if self.run_until_dropped(100 + run as u64, *polls).await {
+                return run;
+            }
+        }
+        assert!(self.run_until_dropped(99, usize::MAX).await);
+        drops.len()
+    }
+
+    async fn check(&self, what: &str) {
+        let stage = &self.stage;
+        assert_eq!(stage.phases("a").await, [Phase::Succeeded], "{what}");
+        assert_eq!(stage.launcher.builds().len(), 1, "{what}: one external build");
+        let state = stage.state("a").await;
+        assert!(state.held.is_none() && state.linked.is_some(), "{what}: {state:#?}");
+        assert_eq!(state.fence, stage.last_build("a").await.fence, "{what}");
+        let project = stage.scheduler.project_status("website").await.unwrap();
+        assert!(project.current.is_some() && project.open.is_empty(), "{what}");
+        assert_eq!(
+            stage.count_events("a", |e| matches!(e, EventKind::BuildStarted { .. })).await,
+            1,
+            "{what}"
+        );
+        assert_eq!(stage.count_events("a", |e| matches!(e, EventKind::BuildEnded { .. })).await, 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_any_await_leads_to_one_external_build_that_ends() {
+    for with_lock in [false, true] {
+        for answer in [LaunchAnswer::Accept, LaunchAnswer::LoseAnswer, LaunchAnswer::LoseRequest] {
+            let mut polls = 0;
+            loop {
+                let world = World::new(ControllableLauncher::auto_succeed(), with_lock);
+                world.stage.launcher.answer_next(answer);
+                let drops = world.play(&[polls]).await;
+                world.check(&format!("{answer:?}, lock {with_lock}, dropped at poll {polls}")).await;
+                if drops == 0 {
+                    break;
+                }
+                polls += 1;
+            }
+            assert!(polls > 40, "{polls} awaits were tried");
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_crashes_at_any_awaits_lead_to_one_external_build_that_ends() {
+    let mut first = 0;
+    loop {
+        let mut second = 0;
+        loop {
+            let world = World::new(ControllableLauncher::auto_succeed(), true);
+            let drops = world.play(&[first, second]).await;
+            world.check(&format!("dropped at polls {first} and {second}")).await;
+            if drops == 0 {
+                assert!(first > 40, "{first} awaits were tried");
+                return;
+            }
+            if drops == 1 {
+                break;
+            }
+            // Neighbouring awaits of the second run are much alike; all of the first one are tried.
+            second += 3;
+        }
+        first += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_any_await_of_a_cancel_ends_it_cancelled() {
+    let mut polls = 0;
+    loop {
+        let world = World::new(ControllableLauncher::accepting(), false);
+        let stage = &world.stage;
+        stage.begin("a", Policy::default()).await;
+        let build = stage.last_build("a").await.id;
+        let scheduler = world.scheduler(5);
+        let (left, done) = polled(polls, scheduler.cancel(build, &person()));
+        if done.is_none() {
+            stage.scheduler.cancel(build, &person()).await.unwrap();
+        }
+        let ended = left > 0 && world.run_until_dropped(6, left).await;
+        if !ended {
+            assert!(world.run_until_dropped(7, usize::MAX).await);
+        }
+        assert_eq!(stage.phases("a").await, [Phase::Cancelled], "dropped at poll {polls}");
+        assert!(stage.state("a").await.held.is_none());
+        if ended {
+            assert!(polls > 10);
+            break;
+        }
+        polls += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_any_await_of_an_end_starts_what_waits_once() {
+    let mut polls = 0;
+    loop {
+        let world = World::new(ControllableLauncher::accepting(), false);
+        let stage = &world.stage;
+        stage.begin("a", Policy::default().with_on_held(OnHeld::Queue { max: 5 })).await;
+        stage.build_now("a", "r2").await;
+        stage.launcher.last_of("a").finish(Outcome::Succeeded);
+        let crashed = world.scheduler(5);
+        stage.clock.advance(Duration::from_secs(3));
+        let (left, _) = polled(polls, crashed.tick());
+        drop(crashed);
+        let next = world.scheduler(6);
+        for _ in 0..200 {
+            let (_, report) = polled(usize::MAX, next.tick());
+            report.expect("all parts answer").unwrap();
+            stage.clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!(stage.phases("a").await, [Phase::Succeeded, Phase::Submitted], "dropped at poll {polls}");
+        assert_eq!(stage.built("a"), ["r1", "r2"]);
+        if left > 0 {
+            assert!(polls > 10);
+            break;
+        }
+        polls += 1;
+    }
+}
+
+/// Driver 1 is frozen directly before it sends; its claim lapses and driver 2 takes over.
+#[tokio::test]
+async fn a_driver_that_was_frozen_before_its_send_sends_nothing_when_it_wakes_up() {
+    let stage = Stage::new(ControllableLauncher::auto_succeed());
+    stage.probe.set("a", "r1");
+    stage.define("a", &[], Policy::default()).await;
+    let frozen = stage.another(1, |b| b.request_timeout(Duration::from_secs(10)));
+    stage.launcher.hold_sends(true);
+    let driver = frozen.scheduler.clone();
+    let tick = async { drop(driver.tick().await) };
+    let mut tick = std::pin::pin!(tick);
+    assert!(futures_util::poll!(&mut tick).is_pending());
+    stage.launcher.until_held(1).await;
+    stage.launcher.hold_sends(false);
+    // A process that is stopped does not notice its own time-outs either: nobody polls it meanwhile.
+    stage.pass_until_phase(600, "a", Phase::Succeeded).await;
+    tick.await;
+    stage.pass(60).await;
+    assert_eq!(stage.launcher.builds().len(), 1);
+    assert_eq!(stage.phases("a").await, [Phase::Succeeded]);
+    assert!(stage.orphans(&stage.last_build("a").await).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_driver_that_was_frozen_for_a_moment_before_its_send_still_sends() {
+    let stage = Stage::new(ControllableLauncher::auto_succeed());
+    stage.probe.set("a", "r1");
+    stage.define("a", &[], Policy::default()).await;
+    stage.launcher.hold_sends(true);
+    let driver = stage.scheduler.clone();
+    let tick = async { drop(driver.tick().await) };
+    let mut tick = std::pin::pin!(tick);
+    assert!(futures_util::poll!(&mut tick).is_pending());
+    stage.clock.advance(Duration::from_secs(4));
+    stage.launcher.hold_sends(false);
+    tick.await;
+    assert_eq!(stage.phases("a").await, [Phase::Submitted]);
+}
+
+/// Two drivers, of which the first has its answer but no claim any more.
+async fn late_answer(launcher: ControllableLauncher, meanwhile: impl AsyncFnOnce(&Stage)) -> Stage {
+    let stage = Stage::new(launcher);
+    stage.probe.set("a", "r1");
+    stage.define("a", &[], Policy::default()).await;
+    let late = stage.another(1, |b| b);
+    let driver = late.scheduler.clone();
+    let tick = async { drop(driver.tick().await) };
+    let mut tick = std::pin::pin!(tick);
+    assert!(futures_util::poll!(&mut tick).is_pending());
+    let launch = stage.launcher.waiting_launch().expect("the launch was sent");
+    stage.launcher.set_mode(capomastro_testkit::fakes::Mode::Accept);
+    let build = launch.accept();
+    meanwhile(&stage).await;
+    drop(build);
+    tick.await;
+    stage
+}
+
+#[tokio::test]
+async fn a_late_reference_to_the_build_that_was_found_meanwhile_is_its_own_under_whatever_name() {
+    for started in [false, true] {
+        let stage = late_answer(ControllableLauncher::by_hand(), async |stage| {
+            stage.pass_until_phase(200, "a", Phase::Submitted).await;
+            if started {
+                // The queue item that the late answer names has become a build.
+                stage.launcher.last_of("a").start();
+                stage.pass(5).await;
+            }
+        })
+        .await;
+        let build = stage.last_build("a").await;
+        let orphans = stage.orphans(&build).await;
+        assert_eq!(orphans.len(), 1, "the evidence is kept");
+        assert_eq!(stage.count_events("a", |e| matches!(e, EventKind::OrphanSeen { .. })).await, 1);
+        stage.pass(60).await;
+        assert_eq!(stage.orphans(&build).await[0].verdict, Some(OrphanVerdict::Adopted));
+        assert!(stage.launcher.cancels().is_empty(), "the own build is not stopped");
+        stage.launcher.last_of("a").finish(Outcome::Succeeded);
+        stage.pass(60).await;
+        assert_eq!(stage.phases("a").await, [Phase::Succeeded]);
+    }
+}
+
+#[tokio::test]
+async fn a_late_reference_is_adopted_where_no_build_is_known_yet() {
+    let stage = late_answer(ControllableLauncher::by_hand(), async |stage| stage.pass(60).await).await;
+    assert_eq!(stage.phases("a").await, [Phase::Launching], "driver 2 waits for the settle time");
+    stage.pass(10).await;
+    let build = stage.last_build("a").await;
+    assert_eq!(stage.orphans(&build).await[0].verdict, Some(OrphanVerdict::Adopted));
+    assert_eq!(build.phase, Phase::Submitted, "evidence is as good as a search");
+    stage.launcher.last_of("a").finish(Outcome::Succeeded);
+    stage.pass(60).await;
+    assert_eq!(stage.phases("a").await, [Phase::Succeeded]);
+    assert_eq!(stage.launcher.launch_calls(), 1);
+}
+
+#[tokio::test]
+async fn a_late_reference_to_a_build_that_was_given_up_is_stopped() {
+    let stage = late_answer(ControllableLauncher::by_hand(), async |stage| {
+        stage.scheduler.break_lock("a", &person(), "it hangs").await.unwrap();
+    })
+    .await;
+    let build = stage.last_build("a").await;
+    assert_eq!(build.phase, Phase::Lost);
+    stage.launcher.outage(true);
+    stage.pass(120).await;
+    assert_eq!(stage.orphans(&build).await[0].verdict, None, "it is kept until it can be judged");
+    stage.launcher.outage(false);
+    stage.pass(120).await;
+    assert_eq!(stage.orphans(&build).await[0].verdict, Some(OrphanVerdict::Cancelled));
+    assert!(stage.launcher.builds()[0].is_ended());
+}
+
+#[tokio::test]
+async fn schedulers_share_the_work_and_what_a_dead_one_held_is_taken_over() {
+    let stage = Stage::with(ControllableLauncher::auto_succeed(), |b| b.at_once(7));
+    let other = stage.another(1, |b| b.at_once(7));
+    let names: Vec<String> = (0..40).map(|n| format!("d{n}")).collect();
+    for name in &names {
+        stage.probe.set(name, "r1");
+        stage.define(name, &["all"], Policy::default()).await;
+    }
+    // Both take looks; one dies in the middle of its tick.
+    stage.launcher.hold_sends(true);
+    {
+        let mut dying = std::pin::pin!(other.scheduler.tick());
+        assert!(futures_util::poll!(&mut dying).is_pending());
+    }
+    stage.launcher.hold_sends(false);
+    drop(other);
+    let third = stage.another(2, |b| b.at_once(7));
+    for _ in 0..400 {
+        stage.clock.advance(Duration::from_secs(1));
+        let (a, b) = futures_util::future::join(stage.scheduler.tick(), third.scheduler.tick()).await;
+        a.unwrap();
+        b.unwrap();
+    }
+    for name in &names {
+        assert_eq!(stage.phases(name).await, [Phase::Succeeded], "{name}");
+        assert_eq!(stage.built(name), ["r1"]);
+    }
+    assert!(stage.launcher.duplicates().is_empty());
+    let project = stage.scheduler.project_status("all").await.unwrap();
+    assert_eq!(project.current.unwrap().slots.len(), 40);
+    assert!(project.open.is_empty());
+}
+
+#[tokio::test]
+async fn two_schedulers_that_end_and_look_at_once_start_one_build() {
+    let stage = Stage::new(ControllableLauncher::accepting());
+    stage.begin("a", Policy::default()).await;
+    stage.probe.set("a", "r2");
+    stage.launcher.last_of("a").finish(Outcome::Succeeded);
+    // The look and the end are due in the same moment, for whoever comes first.
+    stage.clock.advance(Duration::from_secs(61));
+    let world = World { stage: stage.clone(), lock: None };
+    let (one, two) = (world.scheduler(3), world.scheduler(4));
+    for _ in 0..100 {
+        let (a, b) = futures_util::future::join(one.tick(), two.tick()).await;
+        a.unwrap();
+        b.unwrap();
+        stage.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(stage.built("a"), ["r1", "r2"]);
+    assert_eq!(stage.phases("a").await, [Phase::Succeeded, Phase::Submitted]);
+}
