@@ -430,3 +430,6 @@ fn stays_inside(name: &str) -> bool {
         && !name.chars().any(|c| c.is_control() || c == '\\')
         && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
+
+#[cfg(test)]
+mod tests;
