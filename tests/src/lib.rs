@@ -1,8 +1,10 @@
 //! Scenarios across crates, and the stage on which they are played.
 
 mod awaits;
+mod faults;
 
 pub use awaits::{Awaits, polled};
+pub use faults::{Fault, FaultyStore};
 
 use capomastro_core::{
     InMemoryStore, Scheduler,

@@ -1,13 +1,16 @@
 //! Crashes at every await, frozen drivers, and schedulers that share the work.
 
 use capomastro_core::{
+    ErrorKind, InMemoryStore, Scheduler,
     events::EventKind,
     launch::Outcome,
     model::{OnHeld, OrphanVerdict, Phase, Policy},
     scheduler::SchedulerBuilder,
 };
-use capomastro_testkit::{ControllableLauncher, ExpiringLock, ManualClock, fakes::LaunchAnswer};
-use capomastro_tests::{Awaits, Stage, person, polled};
+use capomastro_testkit::{
+    ControllableLauncher, ExpiringLock, ManualClock, ScriptedProbe, SeededRandom, fakes::LaunchAnswer,
+};
+use capomastro_tests::{Awaits, Fault, FaultyStore, Stage, person, polled};
 use std::{sync::Arc, time::Duration};
 
 /// A world in which every part waits at each await.
@@ -24,15 +27,14 @@ impl World {
     }
 
     /// A scheduler that has just been started.
-    fn scheduler(&self, seed: u64) -> capomastro_core::Scheduler {
+    fn scheduler(&self, seed: u64) -> Scheduler {
         let stage = &self.stage;
         let lock = self.lock.clone();
-        let mut builder: SchedulerBuilder =
-            capomastro_core::Scheduler::builder(Awaits(Arc::clone(&stage.store)))
-                .clock(Arc::new(stage.clock.clone()))
-                .random(Arc::new(capomastro_testkit::SeededRandom::new(seed)))
-                .probe("scripted", Arc::new(Awaits(stage.probe.clone())))
-                .launcher("fake", Arc::new(Awaits(stage.launcher.clone())));
+        let mut builder: SchedulerBuilder = Scheduler::builder(Awaits(Arc::clone(&stage.store)))
+            .clock(Arc::new(stage.clock.clone()))
+            .random(Arc::new(SeededRandom::new(seed)))
+            .probe("scripted", Arc::new(Awaits(stage.probe.clone())))
+            .launcher("fake", Arc::new(Awaits(stage.launcher.clone())));
         if let Some(lock) = lock {
             builder = builder.lock(Arc::new(Awaits(lock)));
         }
@@ -362,4 +364,92 @@ async fn two_schedulers_that_end_and_look_at_once_start_one_build() {
     }
     assert_eq!(stage.built("a"), ["r1", "r2"]);
     assert_eq!(stage.phases("a").await, [Phase::Succeeded, Phase::Submitted]);
+}
+
+/// A stage whose scheduler writes to a store that fails when told.
+fn faulty(launcher: ControllableLauncher) -> (Stage, FaultyStore, ExpiringLock) {
+    let clock = ManualClock::new();
+    let store = FaultyStore::new(Arc::new(InMemoryStore::new(Arc::new(clock.clone()))));
+    let lock = ExpiringLock::new(Arc::new(clock.clone()), Duration::from_secs(30));
+    let (shared, probe) = (lock.clone(), ScriptedProbe::new());
+    let stage = Stage::over(Arc::new(store.clone()), clock, probe, launcher, |b| b.lock(Arc::new(shared)));
+    (stage, store, lock)
+}
+
+/// Ticks while time moves to whoever sleeps, so that repeated commits go on.
+async fn tick_through(stage: &Stage) {
+    let tick = stage.scheduler.tick();
+    let mut tick = std::pin::pin!(tick);
+    while futures_util::poll!(&mut tick).is_pending() {
+        assert!(stage.clock.advance_to_next_sleeper().is_some(), "the tick waits for nothing that comes");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_after_the_lock_was_acquired_gives_the_lock_back() {
+    let (stage, store, lock) = faulty(ControllableLauncher::auto_succeed());
+    stage.probe.set("a", "r1");
+    stage.define("a", &[], Policy::default()).await;
+    store.next_commits([Fault::Fails(ErrorKind::Unavailable)]);
+    tick_through(&stage).await;
+    assert_eq!((lock.acquires(), lock.held()), (1, 0));
+    assert!(stage.builds("a").await.is_empty() && stage.launcher.launch_calls() == 0);
+    stage.pass_until(60, async |s| s.builds("a").await.len() == 1).await;
+    stage.pass_until_phase(60, "a", Phase::Succeeded).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_may_have_been_made_keeps_the_lock() {
+    let (stage, store, lock) = faulty(ControllableLauncher::auto_succeed());
+    stage.probe.set("a", "r1");
+    stage.define("a", &[], Policy::default()).await;
+    // Nobody is told however often it is repeated.
+    store.next_commits([Fault::AnswerLost; 7]);
+    tick_through(&stage).await;
+    let build = stage.last_build("a").await;
+    assert_eq!((build.phase, stage.launcher.launch_calls()), (Phase::Launching, 0));
+    assert_eq!(lock.holder(build.dependency), Some(build.id));
+    stage.pass_until_phase(600, "a", Phase::Succeeded).await;
+    assert_eq!(stage.launcher.builds().len(), 1);
+    assert_eq!(stage.count_events("a", |e| matches!(e, EventKind::LeaseLost { .. })).await, 0);
+}
+
+#[tokio::test]
+async fn any_commit_may_fail_or_lose_its_answer_and_the_history_is_the_same() {
+    let faults = [
+        Fault::Fails(ErrorKind::Unavailable),
+        Fault::Fails(ErrorKind::Conflict),
+        Fault::AnswerLost,
+        Fault::RequestLost,
+    ];
+    for fault in faults {
+        for often in [1, 7] {
+            let mut place = 0;
+            loop {
+                let (stage, store, lock) = faulty(ControllableLauncher::auto_succeed());
+                stage.probe.set("a", "r1");
+                stage.define("a", &["website"], Policy::default()).await;
+                let before = store.commits();
+                store.next_commits(
+                    std::iter::repeat_n(Fault::None, place).chain(std::iter::repeat_n(fault, often)),
+                );
+                for _ in 0..600 {
+                    tick_through(&stage).await;
+                    stage.clock.advance(Duration::from_secs(1));
+                    let build = stage.builds("a").await.pop();
+                    if build.is_some_and(|b| b.phase.is_terminal()) && lock.held() == 0 {
+                        break;
+                    }
+                }
+                let made = store.commits() - before;
+                let what = format!("{fault:?}, {often} times from commit {place}");
+                World { stage, lock: Some(lock) }.check(&what).await;
+                if made < place {
+                    assert!(place > 4, "{place} commits were tried");
+                    break;
+                }
+                place += 1;
+            }
+        }
+    }
 }
