@@ -122,7 +122,7 @@ impl Inner {
                     match self.perform_step(draft, build.id, &claim, step).await {
                         Ok(After::Send) => return self.admit_and_send(build.id, &claim, &dependency).await,
                         Ok(After::Launch(begun)) => {
-                            self.launch_begun(begun).await;
+                            self.launch_begun(*begun).await;
                             return Ok(());
                         }
                         Ok(After::Nothing) => return Ok(()),
@@ -203,7 +203,7 @@ impl Inner {
             }
             match self.perform_step(draft, build.id, &claim, step).await {
                 Ok(After::Launch(begun)) => {
-                    self.launch_begun(begun).await;
+                    self.launch_begun(*begun).await;
                     return Ok(());
                 }
                 Ok(After::Nothing | After::Send) => return Ok(()),

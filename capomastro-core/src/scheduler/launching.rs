@@ -32,7 +32,7 @@ pub(super) enum After {
     /// The build is to be sent again.
     Send,
     /// The release has started this build, which is to be sent now.
-    Launch(Begun),
+    Launch(Box<Begun>),
 }
 
 /// How long a build that waits for a limit sleeps unless it is woken.
@@ -234,7 +234,7 @@ impl Inner {
                     return Err(e);
                 }
                 Err(e) => attempts.again(e)?,
-                Ok(After::Launch(begun)) => return Ok(Some(begun)),
+                Ok(After::Launch(begun)) => return Ok(Some(*begun)),
                 Ok(After::Nothing | After::Send) => return Ok(None),
             }
         }
@@ -311,7 +311,8 @@ impl Inner {
                 self.commit(draft).await?;
             }
             Step::End(ending) => {
-                return Ok(self.end(id, Some(claim), &ending).await?.map_or(After::Nothing, After::Launch));
+                let begun = self.end(id, Some(claim), &ending).await?;
+                return Ok(begun.map_or(After::Nothing, |b| After::Launch(Box::new(b))));
             }
         }
         Ok(After::Nothing)

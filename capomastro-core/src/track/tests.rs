@@ -285,7 +285,8 @@ fn each_report_has_one_meaning() {
     let ran = |s: i64| Note { running_at: Some(at(s)), ..Note::default() };
     let gone =
         |since: i64, last: i64| Note { unknown_since: Some(at(since)), last_run: Some(at(last)), ..none() };
-    let cases: Vec<(&str, Build, Result<Report>, Note, i64, &str)> = vec![
+    type Answer = Result<Report>;
+    let cases: Vec<(&str, Build, Answer, Note, i64, &str)> = vec![
         ("succeeded", running_build(), ended(Outcome::Succeeded), none(), 5, "ends succeeded"),
         ("unstable", running_build(), ended(Outcome::Unstable), none(), 5, "ends unstable"),
         ("failed", running_build(), ended(Outcome::Failed), none(), 5, "ends failed"),
