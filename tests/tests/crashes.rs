@@ -6,6 +6,7 @@ use capomastro_core::{
     launch::Outcome,
     model::{OnHeld, Phase, Policy},
     scheduler::SchedulerBuilder,
+    store::{Key, LimitScope, Record},
 };
 use capomastro_testkit::{
     ControllableLauncher, ExpiringLock, ManualClock, ScriptedProbe, SeededRandom, fakes::LaunchAnswer,
@@ -35,9 +36,11 @@ impl World {
             .random(Arc::new(SeededRandom::new(seed)))
             .probe("scripted", Arc::new(Awaits(stage.probe.clone())))
             .launcher("fake", Arc::new(Awaits(stage.launcher.clone())));
-        if let Some(lock) = lock {
-            builder = builder.lock(Arc::new(Awaits(lock)));
-        }
+        builder = match lock {
+            Some(lock) => builder.lock(Arc::new(Awaits(lock))),
+            // A limit makes the record of a build and its send two commits.
+            None => builder.overall_limit(1),
+        };
         builder.build().expect("the choices are within their ranges")
     }
 
@@ -88,6 +91,10 @@ impl World {
         let state = stage.state("a").await;
         assert!(state.held.is_none() && state.linked.is_some(), "{what}: {state:#?}");
         assert_eq!(state.fence, stage.last_build("a").await.fence, "{what}");
+        let limit = stage.store.get(&[Key::Limit(LimitScope::Overall)]).await.expect("the store answers");
+        if let Some(Record::Limit(limit)) = limit.records.into_iter().flatten().next().map(|v| v.record) {
+            assert!(limit.active.is_empty() && limit.waiting.is_empty(), "{what}: {limit:#?}");
+        }
         let project = stage.scheduler.project_status("website").await.expect("the project is there");
         assert!(project.current.is_some() && project.open.is_empty(), "{what}");
         assert_eq!(
@@ -162,6 +169,42 @@ async fn a_crash_at_any_await_of_a_cancel_ends_it_cancelled() {
         assert_eq!(stage.phases("a").await, [Phase::Cancelled], "dropped at poll {polls}");
         assert!(stage.state("a").await.held.is_none());
         if ended {
+            assert!(polls > 10);
+            break;
+        }
+        polls += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_any_await_of_breaking_a_lock_leaves_it_held_or_broken() {
+    let mut polls = 0;
+    loop {
+        let world = World::new(ControllableLauncher::accepting(), true);
+        let (stage, lock) = (&world.stage, world.lock.as_ref().expect("there is one"));
+        let scheduler = world.scheduler(5);
+        stage.probe.set("a", "r1");
+        stage.define("a", &[], Policy::default()).await;
+        let (_, report) = polled(usize::MAX, scheduler.tick());
+        report.expect("all parts answer").unwrap();
+        let build = stage.last_build("a").await;
+        assert_eq!(lock.holder(build.dependency), Some(build.id));
+        let (left, done) = polled(polls, scheduler.break_lock("a", &person(), "it hangs"));
+        for _ in 0..60 {
+            drop(polled(usize::MAX, scheduler.tick()));
+            stage.clock.advance(Duration::from_secs(1));
+        }
+        let phase = stage.last_build("a").await.phase;
+        match done {
+            Some(broken) => assert_eq!(broken.unwrap(), build.id),
+            None => {
+                assert!(matches!(phase, Phase::Submitted | Phase::Lost), "{phase}, dropped at poll {polls}")
+            }
+        }
+        let held = stage.state("a").await.held.is_some();
+        assert_eq!((held, lock.held() == 1), (phase == Phase::Submitted, held), "dropped at poll {polls}");
+        if left > 0 {
+            assert_eq!(phase, Phase::Lost);
             assert!(polls > 10);
             break;
         }
