@@ -2,9 +2,11 @@
 
 mod ask;
 mod awaits;
+mod faults;
 
 pub use ask::{each_minute, plain_spec, shows, somebody};
 pub use awaits::{Awaits, polled};
+pub use faults::{Fault, FaultyStore};
 
 use capomastro_core::{
     InMemoryStore, Scheduler,

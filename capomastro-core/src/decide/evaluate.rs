@@ -241,8 +241,10 @@ impl Run<'_> {
             waited: false,
         };
         let decision = row(&self.out.state, self.context, &subject);
-        // Looks that repeat themselves are counted where they are written; what is decided at a release is recorded.
-        let counted = is_look && self.only_repeats(&decision, revision);
+        // What repeats itself is counted where looks, and asks for a lock that is kept elsewhere, are written; what else is
+        // decided at a release is recorded.
+        let is_asked_again = self.context.lock != LockView::AsStored;
+        let counted = (is_look || is_asked_again) && self.only_repeats(&decision, revision);
         self.out.decided.push(Decided {
             decision: decision.clone(),
             revision: Some(revision.clone()),

@@ -1,6 +1,13 @@
 //! Work that needs neither probe nor launcher: evaluations, releases, sweeping.
 
-use super::{Inner, apply::Applying, commit::Attempts, launching::Begun, set_back::tells_of_set_back};
+use super::{
+    Inner,
+    apply::Applying,
+    commit::Attempts,
+    launching::Begun,
+    look::{count, counted},
+    set_back::tells_of_set_back,
+};
 use crate::{
     Result,
     decide::Occasion,
@@ -86,7 +93,18 @@ impl Inner {
         let now = draft.now()?;
         let mut applying = Applying::new(self, dependency, now);
         applying.asked = asked;
-        let evaluation = applying.evaluate(&mut draft, state, &Occasion::Released).await?;
+        let evaluation = applying.evaluate(&mut draft, state.clone(), &Occasion::Released).await?;
+        if let Some(after) = evaluation.evaluate_within
+            && evaluation.state == state
+            && !evaluation.decided.is_empty()
+            && evaluation.decided.iter().all(|d| d.counted)
+        {
+            // Still held elsewhere: nothing is worth a durable commit.
+            let names = evaluation.decided.iter().map(|d| d.decision.name());
+            let note = names.fold(counted(claim, now, ""), count);
+            self.give_back(claim.clone(), after, note);
+            return Ok(None);
+        }
         applying.apply(&mut draft, evaluation).await?;
         applying.commit(draft).await
     }

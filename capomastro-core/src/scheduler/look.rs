@@ -349,12 +349,12 @@ fn longest_deadline(items: &[LookItem]) -> Duration {
     items.iter().map(|i| i.dependency.policy.timeouts.probe).max().unwrap_or_default()
 }
 
-fn counted(claim: &Claim, now: Timestamp, name: &str) -> Note {
+pub(super) fn counted(claim: &Claim, now: Timestamp, name: &str) -> Note {
     let note = Note { last_run: Some(now), stalls: 0, waits_for: None, ..claim.note.clone() };
     if name.is_empty() { note } else { count(note, name) }
 }
 
-fn count(mut note: Note, name: &str) -> Note {
+pub(super) fn count(mut note: Note, name: &str) -> Note {
     let n = note.counts.entry(name.to_owned()).or_default();
     *n = n.saturating_add(1);
     note
