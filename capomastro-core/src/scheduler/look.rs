@@ -116,7 +116,12 @@ impl Inner {
         }
         let asks: Vec<Ask> = items.iter().map(|item| self.ask_of(item, deadline)).collect();
         let began = self.clock.monotonic();
-        let answers = match select(pin!(probe.probe(&asks)), pin!(self.clock.sleep(deadline))).await {
+        let answered = select(pin!(probe.probe(&asks)), pin!(self.clock.sleep(deadline))).await;
+        let took = self.clock.monotonic().0.saturating_sub(began.0);
+        metrics::histogram!("capomastro_probe_seconds", "probe" => name.to_string())
+            .record(took.as_secs_f64());
+        metrics::counter!("capomastro_probes_total", "probe" => name.to_string()).increment(1);
+        let answers = match answered {
             Either::Left((answers, _)) => answers,
             Either::Right(_) => {
                 let error = Error::new(ErrorKind::TimedOut, "the probe did not answer within its deadline")
@@ -124,10 +129,6 @@ impl Inner {
                 return items.iter().map(|_| failed(&error)).collect();
             }
         };
-        let took = self.clock.monotonic().0.saturating_sub(began.0);
-        metrics::histogram!("capomastro_probe_seconds", "probe" => name.to_string())
-            .record(took.as_secs_f64());
-        metrics::counter!("capomastro_probes_total", "probe" => name.to_string()).increment(1);
         if answers.len() != items.len() {
             let error = Error::internal("the probe gave another number of answers than there were asks")
                 .with_context("asks", items.len())
