@@ -1,7 +1,9 @@
 //! Scenarios across crates, and the stage on which they are played.
 
+mod ask;
 mod awaits;
 
+pub use ask::{each_minute, plain_spec, shows, somebody};
 pub use awaits::{Awaits, polled};
 
 use capomastro_core::{

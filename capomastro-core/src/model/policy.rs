@@ -23,6 +23,12 @@ pub enum OnHeld {
     },
 }
 
+impl OnHeld {
+    pub(crate) const fn is_in_range(self) -> bool {
+        !matches!(self, Self::Queue { max } if max == 0 || max > 1_000)
+    }
+}
+
 /// What the first observation of a source epoch means.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -265,9 +271,7 @@ impl Policy {
         };
         self.look.validate().map_err(|e| e.with_context("field", "policy.look"))?;
         self.build_regardless.validate().map_err(|e| e.with_context("field", "policy.build_regardless"))?;
-        if let OnHeld::Queue { max } = self.on_held
-            && !(1..=1_000).contains(&max)
-        {
+        if !self.on_held.is_in_range() {
             return Err(Error::config("policy.on_held.queue.max is out of range: give 1 to 1,000"));
         }
         if self.retry.max > 100 {

@@ -5,7 +5,7 @@ use super::{
     is_too_long, printable,
 };
 use crate::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, Retry,
     events::EventKind,
     launch::{Found, Launched, Promise},
     model::{ExternalRef, Note, Phase, WhenBlind},
@@ -20,7 +20,7 @@ impl Situation<'_> {
     /// | answer | then |
     /// |---|---|
     /// | accepted | submitted |
-    /// | refused on the first send of the key | `Refused` |
+    /// | refused on the first send of the key | `Refused`; stopped, if a stop was asked |
     /// | refused on a later one | as unknown; `Refused` once it is proven absent |
     /// | unknown, idempotent by key | send again, at once the first time |
     /// | unknown, findable by key | wait the settle time, then find |
@@ -32,9 +32,11 @@ impl Situation<'_> {
         }
         match answer {
             Ok(Launched::Accepted(external)) => self.adopted(external),
-            Ok(Launched::Refused(refusal)) if self.build.sends <= 1 => {
-                self.refused(refusal, Afterwards::Nothing)
-            }
+            // A stop wins over a refusal, which would be tried again.
+            Ok(Launched::Refused(refusal)) if self.build.sends <= 1 => match &self.build.stop {
+                Some(stop) => self.stopped(stop, Afterwards::Nothing),
+                None => self.refused(refusal, Afterwards::Nothing),
+            },
             Ok(Launched::Refused(refusal)) if self.promise == Promise::Blind => {
                 self.refused(refusal, Afterwards::MayStillRun)
             }
@@ -138,7 +140,8 @@ impl Situation<'_> {
     fn launch_unknown(&self, error: &Error) -> Step {
         let mut note = self.contact(false);
         note.refused = None;
-        note.waits_for = Some(printable(&error.report(), 500));
+        let report = printable(&error.report(), 500);
+        note.waits_for = Some(format!("the build system to say whether it has the build ({report})"));
         let is_resent = match self.promise {
             Promise::FindableByKey { .. } => false,
             Promise::IdempotentByKey => self.build.stop.is_none(),
@@ -165,7 +168,12 @@ impl Situation<'_> {
         }
         let mut note = self.contact(false);
         note.waits_for = Some(printable(&error.report(), 500));
-        let after = error_wait(error, self.note.stalls);
+        let wait = error_wait(error, self.note.stalls);
+        // What nobody need mend is tried often enough to go on soon after an outage.
+        let after = match error.retry() {
+            Retry::Never | Retry::After(_) => wait,
+            _ => wait.min(MAX_ERROR_WAIT),
+        };
         Step::Advance { build: Box::new(build), events: Vec::new(), after, note }
     }
 

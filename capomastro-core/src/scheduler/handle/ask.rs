@@ -93,6 +93,9 @@ impl TriggerRequest {
     }
 
     fn check(&self) -> Result<()> {
+        if self.on_held.is_some_and(|o| !o.is_in_range()) {
+            return Err(Error::invalid("on_held.queue.max is out of range: give 1 to 1,000"));
+        }
         match self.trigger {
             Trigger::Push
                 if self.revision.is_some() || !self.parameters.is_empty() || self.on_held.is_some() =>
@@ -193,6 +196,7 @@ impl Scheduler {
     /// that is started after it.
     ///
     /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a request that makes no sense,
     /// [`NotFound`](ErrorKind::NotFound) for an unknown name, [`Paused`](ErrorKind::Paused) for a build of a paused
     /// dependency, [`Held`](ErrorKind::Held) if a named revision is discarded loudly,
     /// [`RateLimited`](ErrorKind::RateLimited) if too many triggers wait already.

@@ -106,6 +106,8 @@ impl Scheduler {
 
     /// Gives a dependency another name. Its identity and history stay.
     ///
+    /// *Idempotency*: renaming it to the name it has changes nothing.
+    ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), or [`AlreadyExists`](ErrorKind::AlreadyExists) if the name is taken.
     pub async fn rename(&self, dependency: &str, to: &str) -> Result<()> {
@@ -114,6 +116,9 @@ impl Scheduler {
         loop {
             let mut draft = self.inner.draft();
             let mut found = self.inner.dependency_named(&mut draft, dependency).await?;
+            if found.name == to {
+                return Ok(());
+            }
             found.name = to.clone();
             let what = format!("renamed to {to}");
             draft.event(Event::of_dependency(found.id, EventKind::Changed { what }));

@@ -40,6 +40,8 @@ impl Scheduler {
 
     /// Gives a project another name. Its identity and history stay.
     ///
+    /// *Idempotency*: renaming it to the name it has changes nothing.
+    ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), or [`AlreadyExists`](ErrorKind::AlreadyExists) if the name is taken.
     pub async fn rename_project(&self, project: &str, to: &str) -> Result<()> {
@@ -48,6 +50,9 @@ impl Scheduler {
         loop {
             let mut draft = self.inner.draft();
             let mut found = self.inner.project_named(&mut draft, project).await?;
+            if found.name == to {
+                return Ok(());
+            }
             found.name = to.clone();
             draft.event(Event::of_project(found.id, EventKind::Changed { what: format!("renamed to {to}") }));
             draft.put(Record::Project(found));
@@ -66,18 +71,17 @@ impl Scheduler {
         let mut attempts = Attempts::default();
         loop {
             let mut draft = self.inner.draft();
-            let found = self.inner.project_named(&mut draft, project).await?;
+            let mut found = self.inner.project_named(&mut draft, project).await?;
             let now = draft.now()?;
+            // First, so that no project build is made of what remains after each that leaves.
+            found.deleted_at = Some(now);
+            draft.put(Record::Project(found.clone()));
             for id in found.members.keys().copied().collect::<Vec<_>>() {
                 let mut state = self.inner.state_of(&mut draft, id).await?;
                 let mut projects = state.projects.clone();
                 projects.remove(&found.id);
                 self.inner.set_membership(&mut draft, id, &mut state, &projects, now).await?;
                 draft.put(Record::State(state));
-            }
-            if let Some(mut left) = draft.project(found.id).await? {
-                left.deleted_at = Some(now);
-                draft.put(Record::Project(left));
             }
             draft.event(Event::of_project(found.id, EventKind::Deleted));
             match self.inner.commit(draft).await {
