@@ -18,6 +18,12 @@ use capomastro_core::{
 use capomastro_testkit::{ControllableLauncher, ManualClock, ScriptedProbe, SeededRandom};
 use std::{sync::Arc, time::Duration};
 
+/// What the README shows is compiled, and run where it can be.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
+
 /// A scheduler over fakes, and time that passes only when told.
 #[derive(Clone, Debug)]
 pub struct Stage {

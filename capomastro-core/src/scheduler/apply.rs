@@ -28,6 +28,8 @@ pub(super) struct Applying<'a> {
     pub(super) just_good: Option<(Revision, BuildId)>,
     /// Whether a build that starts may be sent directly after the commit, by this process.
     pub(super) may_launch: bool,
+    /// The names of what was decided, counted once it is committed.
+    decided: Vec<&'static str>,
     begun: Option<Build>,
 }
 
@@ -41,6 +43,7 @@ impl<'a> Applying<'a> {
             lease: None,
             just_good: None,
             may_launch: true,
+            decided: Vec::new(),
             begun: None,
         }
     }
@@ -83,7 +86,7 @@ impl<'a> Applying<'a> {
         let id = self.dependency.id;
         let mut state = evaluation.state;
         for d in evaluation.decided {
-            metrics::counter!("capomastro_decisions_total", "decision" => d.decision.name()).increment(1);
+            self.decided.push(d.decision.name());
             if d.counted {
                 continue;
             }
@@ -218,6 +221,9 @@ impl<'a> Applying<'a> {
                 return Err(error);
             }
         };
+        for decision in self.decided {
+            metrics::counter!("capomastro_decisions_total", "decision" => decision).increment(1);
+        }
         self.inner.wake.notify_one();
         Ok(self.begun.and_then(|build| begun(build, &committed, self.asked)))
     }

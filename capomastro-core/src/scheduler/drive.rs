@@ -276,8 +276,8 @@ impl Inner {
                 OrphanVerdict::Adopted
             }
             Judgement::Stop(external) => {
-                metrics::counter!("capomastro_duplicate_builds_total").increment(1);
                 self.in_time(launcher.cancel(&build.key, &external), Err).await?;
+                metrics::counter!("capomastro_duplicate_builds_total").increment(1);
                 OrphanVerdict::Cancelled
             }
         };

@@ -61,8 +61,6 @@ impl Inner {
         if build.phase == Phase::Refused && state.retry.as_ref().is_none_or(|r| r.of != id) {
             self.refuse_receipts(&mut draft, &build).await?;
         }
-        metrics::counter!("capomastro_builds_ended_total", "phase" => build.phase.to_string()).increment(1);
-        tracing::info!(build.id = %id, dependency = %dependency.name, phase = %build.phase, good = build.good, "build ended");
         draft.put(Record::Build(build.clone()));
         self.link_end(&mut draft, &before, &state, &build, now).await?;
         let mut applying = Applying::new(self, dependency, now);
@@ -72,7 +70,12 @@ impl Inner {
         }
         let evaluation = applying.evaluate(&mut draft, state, &Occasion::Released).await?;
         applying.apply(&mut draft, evaluation).await?;
-        applying.commit(draft).await
+        let name = applying.dependency.name.clone();
+        let begun = applying.commit(draft).await?;
+        let phase = build.phase.to_string().replace(' ', "_");
+        tracing::info!(build.id = %id, dependency = %name, phase, good = build.good, "build ended");
+        metrics::counter!("capomastro_builds_ended_total", "phase" => phase).increment(1);
+        Ok(begun)
     }
 
     async fn refuse_receipts(&self, draft: &mut Draft<'_>, build: &Build) -> Result<()> {

@@ -312,9 +312,11 @@ impl Inner {
                 after: Duration::ZERO,
                 note: None,
             });
-            metrics::counter!("capomastro_orphans_total").increment(1);
             match self.commit(draft).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    metrics::counter!("capomastro_orphans_total").increment(1);
+                    return Ok(());
+                }
                 Err(e) => attempts.again(e)?,
             }
         }

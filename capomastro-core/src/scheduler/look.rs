@@ -116,18 +116,19 @@ impl Inner {
         }
         let asks: Vec<Ask> = items.iter().map(|item| self.ask_of(item, deadline)).collect();
         let began = self.clock.monotonic();
-        let answers = match select(pin!(probe.probe(&asks)), pin!(self.clock.sleep(deadline))).await {
-            Either::Left((answers, _)) => answers,
-            Either::Right(_) => {
-                let error = Error::new(ErrorKind::TimedOut, "the probe did not answer within its deadline")
-                    .with_context("deadline", format!("{deadline:?}"));
-                return items.iter().map(|_| failed(&error)).collect();
-            }
+        let answered = match select(pin!(probe.probe(&asks)), pin!(self.clock.sleep(deadline))).await {
+            Either::Left((answers, _)) => Some(answers),
+            Either::Right(_) => None,
         };
         let took = self.clock.monotonic().0.saturating_sub(began.0);
         metrics::histogram!("capomastro_probe_seconds", "probe" => name.to_string())
             .record(took.as_secs_f64());
         metrics::counter!("capomastro_probes_total", "probe" => name.to_string()).increment(1);
+        let Some(answers) = answered else {
+            let error = Error::new(ErrorKind::TimedOut, "the probe did not answer within its deadline")
+                .with_context("deadline", format!("{deadline:?}"));
+            return items.iter().map(|_| failed(&error)).collect();
+        };
         if answers.len() != items.len() {
             let error = Error::internal("the probe gave another number of answers than there were asks")
                 .with_context("asks", items.len())

@@ -200,7 +200,7 @@ impl Scheduler {
     /// [`NotFound`](ErrorKind::NotFound) for an unknown name, [`Paused`](ErrorKind::Paused) for a build of a paused
     /// dependency, [`Held`](ErrorKind::Held) if a named revision is discarded loudly,
     /// [`RateLimited`](ErrorKind::RateLimited) if too many triggers wait already.
-    #[tracing::instrument(name = "capomastro.trigger", skip_all, fields(dependency))]
+    #[tracing::instrument(name = "capomastro.trigger", skip_all, fields(dependency = dependency))]
     pub async fn trigger(&self, dependency: &str, request: TriggerRequest) -> Result<ReceiptId> {
         request.check()?;
         let mut attempts = Attempts::default();
