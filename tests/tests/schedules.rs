@@ -284,7 +284,7 @@ async fn gone_while_it_builds_starts_nothing_at_the_end() {
 async fn tick_for(s: &Stage, seconds: u64) -> bool {
     let ticking = tokio::spawn({
         let scheduler = s.scheduler.clone();
-        async move { scheduler.tick().await.unwrap() }
+        async move { scheduler.tick().await.expect("the store answers") }
     });
     s.clock.until_sleeping(1).await;
     for _ in 0..seconds {
