@@ -63,3 +63,9 @@ pub use job::{CommandJob, EnvValue};
 #[cfg(target_os = "linux")]
 pub use launcher::CommandLauncher;
 pub use runner::ProcessRunner;
+
+/// What the README shows is compiled, and run where it can be.
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

@@ -51,3 +51,9 @@ pub use builder::SqliteStoreBuilder;
 /// The SQLite binding whose `Transaction` [`SqliteStore::commit_in`] takes.
 pub use rusqlite;
 pub use store::SqliteStore;
+
+/// What the README shows is compiled, and run where it can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;
