@@ -241,8 +241,10 @@ impl Run<'_> {
             waited: false,
         };
         let decision = row(&self.out.state, self.context, &subject);
-        // Looks that repeat themselves are counted where they are written; what is decided at a release is recorded.
-        let counted = is_look && self.only_repeats(&decision, revision);
+        // Looks that repeat themselves are counted where they are written; what is decided at a release is recorded. A lock
+        // that is kept elsewhere is asked again every few seconds, which would fill the outbox.
+        let is_poll = is_look || self.context.lock != LockView::AsStored;
+        let counted = is_poll && self.only_repeats(&decision, revision);
         self.out.decided.push(Decided {
             decision: decision.clone(),
             revision: Some(revision.clone()),
