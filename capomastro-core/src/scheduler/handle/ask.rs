@@ -3,10 +3,11 @@
 use crate::{
     Error, Result,
     decide::{MAX_WAITING, Occasion, PinnedTrigger},
+    detect::begin_backoff_anew,
     error::ErrorKind,
     model::{
-        BuildKey, Cause, DependencyId, EndReason, Health, OnHeld, Parameters, ProjectBuildId, Receipt,
-        ReceiptId, ReceiptState, Requester, Revision, StoredTrigger, Trigger,
+        BuildKey, Cause, DependencyId, EndReason, OnHeld, Parameters, ProjectBuildId, Receipt, ReceiptId,
+        ReceiptState, Requester, Revision, StoredTrigger, Trigger,
     },
     scheduler::{Inner, Scheduler, apply::Applying, commit::Attempts, projects::whole_request},
     store::{Draft, DueChange, Record, Task},
@@ -334,10 +335,8 @@ impl Inner {
             .with_context("waiting", state.stored.len()));
         }
         draft.put(Record::Receipt(Receipt::new(receipt, state.id, &cause, now)));
-        if let Health::Failing { failures, .. } = &mut state.health {
-            // Somebody expects an answer: the back-off starts anew.
-            *failures = 0;
-        }
+        // Somebody expects an answer.
+        begin_backoff_anew(state);
         state.stored.push(StoredTrigger {
             cause,
             receipt,
