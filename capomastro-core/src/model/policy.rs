@@ -4,6 +4,15 @@ use crate::{Error, Result, model::Relation, schedule::Schedule};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// Setters that consume and return, so that choices can be chained.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident, $field:ident: $ty:ty;)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, value: $ty) -> Self { self.$field = value; self }
+    )*};
+}
+
 /// What happens to a trigger while the dependency is held by a build or others wait (row 10 of the decision table).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,6 +68,17 @@ pub struct Veto {
 }
 
 impl Veto {
+    setters! {
+        /// Whether moving back to an ancestor is vetoed.
+        with_rewound, rewound: bool;
+        /// Whether moving to another line of history is vetoed.
+        with_diverged, diverged: bool;
+        /// Whether a source that was made anew is vetoed.
+        with_recreated, recreated: bool;
+        /// Whether what the probe cannot tell is vetoed.
+        with_unknown, unknown: bool;
+    }
+
     /// Whether anything is vetoed, so that a relation is needed to decide.
     pub const fn needs_relation(&self) -> bool {
         self.rewound || self.diverged || self.recreated || self.unknown
@@ -120,6 +140,17 @@ impl Default for RetryPolicy {
     }
 }
 
+impl RetryPolicy {
+    setters! {
+        /// How often, 0 to 100.
+        with_max, max: u32;
+        /// How long after the first failure.
+        with_backoff, backoff: Duration;
+        /// After which ends.
+        with_on, on: RetryOn;
+    }
+}
+
 /// What a dependency chooses when its launcher cannot find a build again after a lost answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -161,6 +192,21 @@ impl Default for Timeouts {
             stop: Duration::from_secs(600),
             lost_after: Duration::from_secs(900),
         }
+    }
+}
+
+impl Timeouts {
+    setters! {
+        /// One probe, from start to answer.
+        with_probe, probe: Duration;
+        /// From acceptance by the build system until the build runs.
+        with_queue, queue: Duration;
+        /// From the start of the build until its end.
+        with_run, run: Duration;
+        /// From asking the build system to stop a build until it is given up.
+        with_stop, stop: Duration;
+        /// How long the build system may not know a build until it is `Lost`.
+        with_lost_after, lost_after: Duration;
     }
 }
 
@@ -209,14 +255,6 @@ impl Default for Policy {
             timeouts: Timeouts::default(),
         }
     }
-}
-
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident, $field:ident: $ty:ty;)*) => {$(
-        $(#[$doc])*
-        #[must_use]
-        pub fn $name(mut self, value: $ty) -> Self { self.$field = value; self }
-    )*};
 }
 
 impl Policy {

@@ -272,6 +272,10 @@ impl SchedulerBuilder {
         range("request_timeout", config.request_timeout, second / 10, second * 60)?;
         range("drive_lease", config.drive_lease, second, second * 600)?;
         range("idle", config.idle, second / 1_000, second * 60)?;
+        if config.retention.builds == 0 {
+            return Err(Error::config("retention.builds is out of range: keep at least 1"));
+        }
+        range("retention.commit_ids_for", config.retention.commit_ids_for, second * 3_600, Duration::MAX)?;
         if config.request_timeout >= config.drive_lease {
             return Err(Error::config("request_timeout must be shorter than drive_lease"));
         }
