@@ -1,6 +1,6 @@
 //! What a dependency's job says to this launcher.
 
-use capomastro_core::{Error, Result, secret::SecretRef};
+use capomastro_core::{Error, Result, model::without_value, secret::SecretRef};
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -178,7 +178,7 @@ impl CommandJob {
     pub(crate) fn parse(job: &Value) -> Result<Self> {
         let job = Self::deserialize(job).map_err(|e| {
             Error::config("the job does not fit the command launcher: see the fields of CommandJob")
-                .with_source(e)
+                .with_context("problem", without_value(&e.to_string()))
         })?;
         job.check()?;
         Ok(job)

@@ -15,7 +15,7 @@ async fn a_driver_that_was_frozen_before_its_send_sends_nothing_when_it_wakes_up
     let stage = Stage::new(ControllableLauncher::auto_succeed());
     stage.probe.set("a", "r1");
     stage.define("a", &[], Policy::default()).await;
-    let frozen = stage.another(1, |b| b.request_timeout(Duration::from_secs(10)));
+    let frozen = stage.another(1, |b| b.request_timeout(Duration::from_secs(7)));
     stage.launcher.hold_sends(true);
     let driver = frozen.scheduler.clone();
     let tick = async { drop(driver.tick().await) };
@@ -81,10 +81,13 @@ async fn a_late_reference_to_the_build_that_was_found_meanwhile_is_its_own_under
         .await;
         let build = stage.last_build("a").await;
         let orphans = stage.orphans(&build).await;
-        assert_eq!(orphans.len(), 1, "the evidence is kept");
-        assert_eq!(stage.count_events("a", |e| matches!(e, EventKind::OrphanSeen { .. })).await, 1);
+        // A reference under which the build is recorded already says nothing new.
+        assert_eq!(orphans.len(), usize::from(started), "the evidence is kept");
+        let seen = stage.count_events("a", |e| matches!(e, EventKind::OrphanSeen { .. })).await;
+        assert_eq!(seen, usize::from(started));
         stage.pass(60).await;
-        assert_eq!(stage.orphans(&build).await[0].verdict, Some(OrphanVerdict::Adopted));
+        let judged = stage.orphans(&build).await;
+        assert!(judged.iter().all(|o| o.verdict == Some(OrphanVerdict::Adopted)));
         assert!(stage.launcher.cancels().is_empty(), "the own build is not stopped");
         stage.launcher.last_of("a").finish(Outcome::Succeeded);
         stage.pass(60).await;

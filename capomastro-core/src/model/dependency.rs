@@ -39,8 +39,20 @@ impl Source {
         T::deserialize(&self.config).map_err(|e| {
             Error::config("the source's configuration does not fit its probe")
                 .with_context("probe", &self.probe)
-                .with_source(e)
+                .with_context("problem", without_value(&e.to_string()))
         })
+    }
+}
+
+/// What serde says is wrong, without the value that it found: that may be a password where the name of a secret belongs.
+pub fn without_value(problem: &str) -> String {
+    let shows_value = ["invalid type: ", "invalid value: ", "unknown variant "];
+    match shows_value.iter().find(|kind| problem.starts_with(**kind)) {
+        Some(kind) => match problem.rsplit_once(", expected ") {
+            Some((_, expected)) => format!("{}, expected {expected}", kind.trim_end_matches([':', ' '])),
+            None => kind.trim_end_matches([':', ' ']).to_owned(),
+        },
+        None => problem.to_owned(),
     }
 }
 
@@ -79,5 +91,41 @@ impl Dependency {
         created_at: Timestamp,
     ) -> Self {
         Self { id, name, source, launcher, job, policy, created_at, deleted_at: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::SecretRef;
+    use serde_json::json;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        #[expect(dead_code, reason = "only parsed")]
+        password: SecretRef,
+        #[expect(dead_code, reason = "only parsed")]
+        #[serde(default)]
+        kind: Option<Kind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    enum Kind {
+        Git,
+    }
+
+    #[test]
+    fn a_password_in_the_place_of_a_reference_is_not_shown() {
+        for (config, shown) in [
+            (json!({"password": "hunter2"}), "invalid type, expected struct SecretRef"),
+            (json!({"password": "hunter2, expected nothing"}), "invalid type, expected struct SecretRef"),
+            (json!({"password": {"secret": "a"}, "kind": "hunter2"}), "unknown variant, expected `Git`"),
+            (json!({}), "missing field `password`"),
+        ] {
+            let e = Source::new("git", config).unwrap().parse::<Config>().unwrap_err();
+            let text = format!("{} {e:?}", e.report());
+            assert!(text.contains(shown) && !text.contains("hunter2"), "{text}");
+        }
     }
 }

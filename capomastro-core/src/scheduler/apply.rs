@@ -143,7 +143,7 @@ impl<'a> Applying<'a> {
             epoch: state.epoch,
             key: LaunchKey::of(start.build),
             fence: state.fence,
-            lease: self.lease.clone().filter(|l| l.expires_in.is_some() || l.token.is_some()),
+            lease: self.lease.clone().filter(|_| self.inner.config.is_lock_elsewhere),
             revision: start.revision,
             display: start.display,
             parameters: start.parameters,
@@ -214,9 +214,9 @@ impl<'a> Applying<'a> {
             Err(error) => {
                 // If the commit may have been made, the build may hold the lock.
                 let unmade = error.kind() != ErrorKind::OutcomeUnknown;
-                if let Some(lease) = self.lease.filter(|l| unmade && l.expires_in.is_some()) {
+                if let Some(lease) = self.lease.filter(|_| unmade && self.inner.config.is_lock_elsewhere) {
                     // Best effort: it expires by itself.
-                    drop(self.inner.lock.release(&lease).await);
+                    drop(self.inner.in_time(self.inner.lock.release(&lease), Err).await);
                 }
                 return Err(error);
             }
@@ -252,7 +252,8 @@ impl Inner {
     ) -> Result<Acquired> {
         let ask =
             LockAsk::new(dependency.id, dependency.name.clone(), build, state.held.clone(), state.fence);
-        let acquired = self.lock.acquire(&ask).await.map_err(|e| e.with_operation("acquire the lock"))?;
+        let answer = self.in_time(self.lock.acquire(&ask), Err).await;
+        let acquired = answer.map_err(|e| e.with_operation("acquire the lock"))?;
         if let Acquired::Granted(lease) = &acquired
             && lease.fence <= state.fence
         {
@@ -266,5 +267,112 @@ impl Inner {
     /// The records that most commits about a dependency read.
     pub(super) fn keys_about(id: crate::model::DependencyId) -> [Key; 2] {
         [Key::Dependency(id), Key::State(id)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        InMemoryStore, Scheduler,
+        decide::Start,
+        lock::{DependencyLock, StoreLock},
+        model::{Cause, Parameters, Policy, Source},
+        sample,
+        time::SystemClock,
+    };
+    use futures_util::FutureExt;
+    use std::sync::Arc;
+
+    /// Never answers.
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait::async_trait]
+    impl DependencyLock for Silent {
+        async fn acquire(&self, _: &LockAsk) -> Result<Acquired> {
+            std::future::pending().await
+        }
+
+        async fn renew(&self, _: &[Lease]) -> Vec<Result<Lease>> {
+            std::future::pending().await
+        }
+
+        async fn release(&self, _: &Lease) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn take_over(&self, _: &LockAsk, _: &str) -> Result<Lease> {
+            std::future::pending().await
+        }
+    }
+
+    /// Does not wait.
+    #[derive(Debug)]
+    struct Hasty;
+
+    #[async_trait::async_trait]
+    impl crate::time::Clock for Hasty {
+        fn now(&self) -> Timestamp {
+            sample::at(0)
+        }
+
+        fn monotonic(&self) -> Monotonic {
+            Monotonic::default()
+        }
+
+        async fn sleep(&self, _: Duration) {}
+    }
+
+    fn dependency() -> Dependency {
+        let (source, policy) = (Source::new("p", ()).unwrap(), Policy::default());
+        let (name, launcher) = ("lib".parse().unwrap(), "l".parse().unwrap());
+        Dependency::new(
+            sample::dependency(1),
+            name,
+            source,
+            launcher,
+            serde_json::Value::Null,
+            policy,
+            sample::at(0),
+        )
+    }
+
+    #[test]
+    fn a_plain_lease_of_a_lock_of_ones_own_is_kept_to_be_given_back() {
+        let store = InMemoryStore::new(Arc::new(SystemClock));
+        let own = Scheduler::builder(store.clone()).lock(Arc::new(StoreLock)).build().unwrap();
+        let default = Scheduler::builder(store).build().unwrap();
+        for (scheduler, is_kept) in [(own, true), (default, false)] {
+            let mut state = DependencyState::new(sample::dependency(1));
+            let mut applying = Applying::new(&scheduler.inner, dependency(), sample::at(0));
+            let owner = sample::build_id(1);
+            applying.lease =
+                Some(Lease { dependency: state.id, owner, fence: 1, expires_in: None, token: None });
+            let start = Start {
+                build: owner,
+                revision: sample::revision("r1"),
+                display: None,
+                parameters: Parameters::new(),
+                build_key: None,
+                causes: vec![Cause::look()],
+                person_pinned: false,
+                retry_of: None,
+                attempt: 0,
+                refusals: 0,
+            };
+            assert_eq!(applying.new_build(&mut state, start).lease.is_some(), is_kept);
+        }
+    }
+
+    #[test]
+    fn a_lock_that_does_not_answer_holds_up_nothing() {
+        let store = InMemoryStore::new(Arc::new(SystemClock));
+        let scheduler =
+            Scheduler::builder(store).lock(Arc::new(Silent)).clock(Arc::new(Hasty)).build().unwrap();
+        let state = DependencyState::new(sample::dependency(1));
+        let (asked, owner) = (dependency(), sample::build_id(1));
+        let answer = scheduler.inner.acquire(&asked, &state, owner).now_or_never().unwrap();
+        assert_eq!(answer.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

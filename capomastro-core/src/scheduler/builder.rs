@@ -57,6 +57,7 @@ pub(crate) struct Config {
     pub(crate) at_once: usize,
     pub(crate) idle: Duration,
     pub(crate) grace: Duration,
+    pub(crate) is_lock_elsewhere: bool,
     pub(crate) overall_limit: Option<u32>,
     pub(crate) launcher_limits: BTreeMap<LauncherName, u32>,
     pub(crate) retention: Retention,
@@ -104,6 +105,7 @@ impl SchedulerBuilder {
                 at_once: 256,
                 idle: Duration::from_secs(1),
                 grace: Duration::from_secs(10),
+                is_lock_elsewhere: false,
                 overall_limit: None,
                 launcher_limits: BTreeMap::new(),
                 retention: Retention::default(),
@@ -153,6 +155,7 @@ impl SchedulerBuilder {
     #[must_use]
     pub fn lock(mut self, lock: Arc<dyn DependencyLock>) -> Self {
         self.lock = lock;
+        self.config.is_lock_elsewhere = true;
         self
     }
 
@@ -206,7 +209,7 @@ impl SchedulerBuilder {
         self
     }
 
-    /// How long one request to a build system may take, 100 ms to 60 s; shorter than the drive lease. Default 5 s.
+    /// How long one request to a build system may take, 100 ms to 60 s; at most half of the drive lease. Default 5 s.
     #[must_use]
     pub const fn request_timeout(mut self, timeout: Duration) -> Self {
         self.config.request_timeout = timeout;
@@ -276,8 +279,11 @@ impl SchedulerBuilder {
             return Err(Error::config("retention.builds is out of range: keep at least 1"));
         }
         range("retention.commit_ids_for", config.retention.commit_ids_for, second * 3_600, Duration::MAX)?;
-        if config.request_timeout >= config.drive_lease {
-            return Err(Error::config("request_timeout must be shorter than drive_lease"));
+        if config.request_timeout * 2 > config.drive_lease {
+            // What is left of the lease is all the time that a commit has before its send comes too late.
+            return Err(Error::config(
+                "request_timeout is too long: give at most half of drive_lease, or a longer drive_lease",
+            ));
         }
         if !(1..=10_000).contains(&config.at_once) {
             return Err(Error::config("at_once is out of range: give 1 to 10,000"));
@@ -341,4 +347,21 @@ fn named<N: for<'s> TryFrom<&'s str, Error = Error> + Ord, T>(
     map: BTreeMap<String, T>,
 ) -> Result<BTreeMap<N, T>> {
     map.into_iter().map(|(name, value)| Ok((N::try_from(name.as_str())?, value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ErrorKind, InMemoryStore};
+
+    #[test]
+    fn a_send_has_half_of_the_lease_before_it_comes_too_late() {
+        let with = |lease: u64| {
+            let store = InMemoryStore::new(Arc::new(SystemClock));
+            let (timeout, lease) = (Duration::from_secs(5), Duration::from_secs(lease));
+            Scheduler::builder(store).request_timeout(timeout).drive_lease(lease).build()
+        };
+        assert_eq!(with(9).unwrap_err().kind(), ErrorKind::InvalidConfig);
+        with(10).unwrap();
+    }
 }

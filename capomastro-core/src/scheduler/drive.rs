@@ -73,17 +73,15 @@ impl Inner {
         futures_util::future::join(together, each).await;
     }
 
-    /// Cuts a request to the build system off at its time-out.
-    async fn in_time<T>(
+    /// Cuts a request to the build system, or to a lock that is kept elsewhere, off at the time-out of requests.
+    pub(super) async fn in_time<T>(
         &self,
         request: impl Future<Output = T> + Send,
         otherwise: impl FnOnce(Error) -> T,
     ) -> T {
         match select(pin!(request), pin!(self.clock.sleep(self.config.request_timeout))).await {
             Either::Left((answer, _)) => answer,
-            Either::Right(_) => {
-                otherwise(Error::new(ErrorKind::TimedOut, "the build system did not answer in time"))
-            }
+            Either::Right(_) => otherwise(Error::new(ErrorKind::TimedOut, "no answer came in time")),
         }
     }
 
@@ -173,7 +171,8 @@ impl Inner {
     /// store's record is the referee.
     async fn renew_lease(&self, build: &Build) {
         let Some(lease) = build.lease.as_ref().filter(|l| l.expires_in.is_some()) else { return };
-        let renewed = match self.lock.renew(std::slice::from_ref(lease)).await.into_iter().next() {
+        let answers = self.in_time(self.lock.renew(std::slice::from_ref(lease)), |e| vec![Err(e)]).await;
+        let renewed = match answers.into_iter().next() {
             Some(Ok(renewed)) if renewed.token != lease.token => self.keep_lease(build.id, renewed).await,
             Some(Err(error)) if error.kind() == ErrorKind::LeaseLost => {
                 tracing::warn!(build.id = %build.id, error = %error.report(), "a lock's lease is lost");

@@ -65,6 +65,8 @@ impl Inner {
         self.link_end(&mut draft, &before, &state, &build, now).await?;
         let mut applying = Applying::new(self, dependency, now);
         applying.asked = asked;
+        // A caller of the handle may go away at any time: what it starts is left to who drives.
+        applying.may_launch = claim.is_some();
         if build.good && build.epoch == state.epoch && build.parameters.is_empty() {
             applying.just_good = Some((build.stands_for().clone(), build.id));
         }

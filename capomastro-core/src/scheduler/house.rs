@@ -115,7 +115,7 @@ impl Inner {
         draft.claim(claim.clone());
         draft.due(DueChange::Done { task: claim.task });
         if let Some(lease) = draft.ended_build(id).await?.and_then(|b| b.lease) {
-            match self.lock.release(&lease).await {
+            match self.in_time(self.lock.release(&lease), Err).await {
                 Err(e) if e.kind() != ErrorKind::LeaseLost => {
                     return Err(e.with_operation("release the lock"));
                 }

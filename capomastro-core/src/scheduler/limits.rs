@@ -88,9 +88,12 @@ impl Inner {
         Ok(answer)
     }
 
-    /// The build has ended: who waits for its place is woken.
+    /// The build has ended: who waits for its place is woken. Whatever limits are set here now: it may have been counted
+    /// under others, by another scheduler or before a restart, and nobody else takes it out.
     pub(super) async fn leave(&self, draft: &mut Draft<'_>, build: &Build) -> Result<()> {
-        for (scope, _) in self.limits_of(&build.launcher) {
+        let scopes = [LimitScope::Launcher(build.launcher.clone()), LimitScope::Overall];
+        draft.load(scopes.iter().cloned().map(Key::Limit)).await?;
+        for scope in scopes {
             let Some(Record::Limit(mut state)) = draft.record(Key::Limit(scope)).await? else { continue };
             for next in leave(&mut state, build.id) {
                 draft.due(DueChange::Nudge { task: Task::Drive(next), after: Duration::ZERO });
@@ -104,6 +107,9 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{InMemoryStore, Scheduler, sample, time::SystemClock};
+    use futures_util::FutureExt;
+    use std::sync::Arc;
     use uuid::Uuid;
 
     fn id(n: u128) -> BuildId {
@@ -152,5 +158,26 @@ mod tests {
         assert!(!admit(&mut s, 1, id(3), false));
         assert!(admit(&mut s, 3, id(3), false));
         assert!(admit(&mut s, 3, id(2), false));
+    }
+
+    #[test]
+    fn a_build_that_ends_where_no_limit_is_set_counts_no_more() {
+        let store = InMemoryStore::new(Arc::new(SystemClock));
+        let limited = Scheduler::builder(store.clone()).overall_limit(1).build().unwrap();
+        let unlimited = Scheduler::builder(store).build().unwrap();
+        let admitted = |n: u128| {
+            let mut draft = limited.inner.draft();
+            let build = sample::build(n, sample::dependency(n));
+            let answer = limited.inner.admit(&mut draft, &build).now_or_never().unwrap().unwrap();
+            limited.inner.commit(draft).now_or_never().unwrap().unwrap();
+            matches!(answer, Admission::Admitted)
+        };
+        assert!(admitted(1));
+        assert!(!admitted(2));
+        let mut draft = unlimited.inner.draft();
+        let first = sample::build(1, sample::dependency(1));
+        unlimited.inner.leave(&mut draft, &first).now_or_never().unwrap().unwrap();
+        unlimited.inner.commit(draft).now_or_never().unwrap().unwrap();
+        assert!(admitted(2));
     }
 }

@@ -74,7 +74,7 @@ impl Inner {
     }
 
     pub(super) async fn look(&self, job: LookJob) {
-        let LookJob { name, items, key, asked } = job;
+        let LookJob { name, mut items, key, asked } = job;
         let answers = match key {
             Err(error) => items.iter().map(|_| failed(&error)).collect(),
             Ok(key) => {
@@ -89,7 +89,11 @@ impl Inner {
                         return;
                     }
                 };
-                let answers = self.probe(&name, &items, asked).await;
+                let claimed_until = asked.plus(self.config.look_lease).minus(MARGIN);
+                if claimed_until < self.clock.monotonic().plus(longest) {
+                    items = self.hold_looks(items, longest + MARGIN * 2).await;
+                }
+                let answers = self.probe(&name, &items).await;
                 drop(permit);
                 answers
             }
@@ -101,19 +105,12 @@ impl Inner {
 
     /// One run of a probe.
     #[tracing::instrument(name = "capomastro.probe", skip_all, fields(probe = %name, asks = items.len()))]
-    async fn probe(&self, name: &ProbeName, items: &[LookItem], asked: Monotonic) -> Vec<Answer> {
+    async fn probe(&self, name: &ProbeName, items: &[LookItem]) -> Vec<Answer> {
         let Some(probe) = self.probes.get(name) else {
             let error = Error::config("no probe of this name is registered");
             return items.iter().map(|_| failed(&error)).collect();
         };
-        let longest = longest_deadline(items);
-        let mut deadline = longest;
-        if asked.plus(self.config.look_lease).minus(MARGIN) < self.clock.monotonic().plus(longest) {
-            deadline = match self.hold_looks(items, longest + MARGIN * 2).await {
-                Ok(()) => longest,
-                Err(error) => return items.iter().map(|_| failed(&error)).collect(),
-            };
-        }
+        let deadline = longest_deadline(items);
         let asks: Vec<Ask> = items.iter().map(|item| self.ask_of(item, deadline)).collect();
         let began = self.clock.monotonic();
         let answered = match select(pin!(probe.probe(&asks)), pin!(self.clock.sleep(deadline))).await {
@@ -144,18 +141,24 @@ impl Inner {
             .collect()
     }
 
-    /// Holds the claims of looks that may take longer than a claim usually lasts.
-    async fn hold_looks(&self, items: &[LookItem], lease: Duration) -> Result<()> {
-        let mut draft = self.draft();
+    /// Holds the claims of looks that may take longer than a claim usually lasts, each alone; what another has taken over,
+    /// or cannot be held, is left to the next claim.
+    async fn hold_looks(&self, items: Vec<LookItem>, lease: Duration) -> Vec<LookItem> {
+        let mut held = Vec::with_capacity(items.len());
         for item in items {
+            let mut draft = self.draft();
             draft.claim(item.claim.clone());
             draft.due(DueChange::Hold {
                 task: item.claim.task,
                 lane: Lane::Probe(item.dependency.source.probe.clone()),
                 lease,
             });
+            match self.commit(draft).await {
+                Ok(_) => held.push(item),
+                Err(error) => self.stall(item.claim, &error),
+            }
         }
-        self.commit(draft).await.map(drop)
+        held
     }
 
     fn ask_of(&self, item: &LookItem, deadline: Duration) -> Ask {

@@ -4,8 +4,10 @@ use super::{Inner, commit::Attempts};
 use crate::{
     Result,
     error::ErrorKind,
-    model::{Build, BuildId, DependencyId, Project, ProjectId, Slot},
-    store::{Claim, Draft, DueChange, Forget, Key, Lane, ListKey, Query, Record, Task},
+    model::{Build, BuildId, DependencyId, EventSeq, Project, ProjectId, Slot},
+    store::{
+        Claim, Draft, DueChange, EventFilter, FIRST_EVENT, Forget, Key, Lane, ListKey, Query, Record, Task,
+    },
     time::Timestamp,
 };
 use chrono::TimeDelta;
@@ -13,6 +15,8 @@ use std::{sync::PoisonError, time::Duration};
 
 /// How many records one pass looks at in each list.
 const PAGE: usize = 100;
+/// How many events, and how many ids of commits, one pass forgets at the most.
+const FORGOTTEN_AT_ONCE: u32 = 10_000;
 
 /// Up to where each list was read by the last pass, where there was more: what still stands stays in its list and must not
 /// hide what is behind it.
@@ -33,15 +37,24 @@ impl Inner {
         more |= self.sweep_project_builds(before(now, keep.builds_for)).await?;
         more |= self.sweep_builds(before(now, keep.builds_for)).await?;
         more |= self.sweep_deleted().await?;
+        let oldest = self.oldest_event().await?;
         let mut draft = self.draft();
         draft.forget(Forget::new(
             before(now, keep.events_for),
             keep.events,
             before(now, keep.commit_ids_for),
-            10_000,
+            FORGOTTEN_AT_ONCE,
         ));
         self.commit(draft).await?;
-        Ok(more)
+        // A full pass means that there may be more. Each commit that tells something has one id and one event at least, so
+        // the ids keep pace with the events.
+        let forgotten = self.oldest_event().await?.saturating_sub(oldest);
+        Ok(more || forgotten >= u64::from(FORGOTTEN_AT_ONCE))
+    }
+
+    async fn oldest_event(&self) -> Result<EventSeq> {
+        let page = self.store.events(EventFilter::All, FIRST_EVENT, 1).await?;
+        Ok(page.items.first().map_or(page.upto, |e| e.seq))
     }
 
     async fn page(&self, list: ListKey, after: Option<&str>) -> Result<(Vec<Record>, Option<String>)> {

@@ -102,7 +102,7 @@ impl Inner {
 
     /// Loads what the claims are about, and puts together what one run answers.
     pub(super) async fn sort(&self, claimed: Claimed, asked: Monotonic) -> Result<Vec<Job>> {
-        let Claimed { now, claims, .. } = claimed;
+        let Claimed { now, mut claims, .. } = claimed;
         self.follow_clock(now).await;
         metrics::counter!("capomastro_tasks_total").increment(claims.len() as u64);
         let mut looks: BTreeMap<(ProbeName, ProbeKey), Vec<LookItem>> = BTreeMap::new();
@@ -112,11 +112,25 @@ impl Inner {
         let mut records = if keys.is_empty() {
             BTreeMap::new()
         } else {
-            let snapshot = self.store.get(&keys).await?;
-            keys.into_iter()
-                .zip(snapshot.records)
-                .filter_map(|(k, r)| r.map(|r| (k, r.record)))
-                .collect::<BTreeMap<Key, Record>>()
+            match self.read(keys).await {
+                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat) => {
+                    // One record that cannot be read must not hold up what the others are about.
+                    let mut readable = Vec::with_capacity(claims.len());
+                    let mut records = BTreeMap::new();
+                    for claim in claims {
+                        match self.read(keys_of(claim.task)).await {
+                            Ok(read) => {
+                                records.extend(read);
+                                readable.push(claim);
+                            }
+                            Err(error) => self.stall(claim, &error),
+                        }
+                    }
+                    claims = readable;
+                    records
+                }
+                read => read?,
+            }
         };
         for claim in claims {
             match claim.task {
@@ -152,6 +166,14 @@ impl Inner {
         );
         jobs.extend(drives.into_iter().map(|(name, items)| Job::Drive(DriveJob { name, items, asked })));
         Ok(jobs)
+    }
+
+    async fn read(&self, keys: Vec<Key>) -> Result<BTreeMap<Key, Record>> {
+        if keys.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let snapshot = self.store.get(&keys).await?;
+        Ok(keys.into_iter().zip(snapshot.records).filter_map(|(k, r)| r.map(|r| (k, r.record))).collect())
     }
 
     /// Does a job. What goes wrong is logged, and the task is tried again.

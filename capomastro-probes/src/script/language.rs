@@ -76,7 +76,7 @@ fn changed(standing: Standing<'_>) -> Result<Probed> {
     let next = seen.as_str().parse::<u64>().ok().and_then(|n| n.checked_add(1)).ok_or_else(|| {
         Error::config(
             "what was last seen is no counter, so the script spoke another language before: define the new source \
-             without `same_source`, so that it starts afresh",
+             with `apply`, so that it starts afresh",
         )
         .with_context("seen", seen.as_str().escape_debug())
     })?;

@@ -178,9 +178,7 @@ impl Inner {
                 Ok(Cancelled::Asked)
             }
             Step::End(end) => {
-                if let Some(begun) = self.finish(draft, None, dependency, *end, false).await? {
-                    self.launch_begun(begun).await;
-                }
+                self.finish(draft, None, dependency, *end, false).await?;
                 Ok(Cancelled::AtOnce)
             }
             Step::Nothing { .. } | Step::Send { .. } | Step::Find | Step::Observe { .. } => {
@@ -213,16 +211,18 @@ impl Inner {
             return Err(Error::new(ErrorKind::Conflict, "the build has ended meanwhile"));
         };
         let ask = LockAsk::new(found.id, found.name.clone(), build.id, None, state.fence);
-        if let Some(begun) = self.finish(draft, None, found, *end, true).await? {
-            self.launch_begun(begun).await;
-        } else if build.lease.is_some() {
+        let id = found.id;
+        self.finish(draft, None, found, *end, true).await?;
+        let is_free = self.state_of(&mut self.draft(), id).await?.held.is_none();
+        if build.lease.is_some() && is_free {
             // The lock is kept elsewhere: take it from whoever it thinks has it, and give it back.
             let lease = self
-                .lock
-                .take_over(&ask, reason)
+                .in_time(self.lock.take_over(&ask, reason), Err)
                 .await
                 .map_err(|e| e.with_operation("take the lock over"))?;
-            self.lock.release(&lease).await.map_err(|e| e.with_operation("release the lock"))?;
+            self.in_time(self.lock.release(&lease), Err)
+                .await
+                .map_err(|e| e.with_operation("release the lock"))?;
         }
         Ok(build.id)
     }
