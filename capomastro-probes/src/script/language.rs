@@ -17,6 +17,8 @@ pub(super) struct Standing<'a> {
     pub(super) in_debt: bool,
     /// Whether a build holds the dependency.
     pub(super) building: bool,
+    /// Whether somebody who wants a build whatever the source says awaits the answer.
+    pub(super) wanted: bool,
 }
 
 /// The answer that a script's output stands for. Standard error is repeated in errors.
@@ -24,10 +26,12 @@ pub(super) fn read(language: Language, output: &CommandOutput, standing: Standin
     let meaning = match (language, output.exit) {
         (Language::Token, Exit::Code(0)) => token(&output.stdout),
         (Language::Changed, Exit::Code(0)) => changed(standing),
-        (Language::Changed, Exit::Code(1)) => Ok(match standing.seen {
-            Some(_) => Probed::SameAsSeen,
-            None => Probed::Nothing,
-        }),
+        (Language::Changed, Exit::Code(1)) => match (standing.seen, standing.wanted) {
+            (Some(_), _) => Ok(Probed::SameAsSeen),
+            // Somebody wants a build whether something changed or not, and a build needs a revision.
+            (None, true) => changed(standing),
+            (None, false) => Ok(Probed::Nothing),
+        },
         (_, Exit::Code(code)) => Err(failed(language, code)),
         (_, Exit::Signal(signal)) => Err(Error::new(
             ErrorKind::Unavailable,
@@ -109,7 +113,7 @@ mod tests {
     use super::*;
     use capomastro_core::Retry;
 
-    const FRESH: Standing<'_> = Standing { seen: None, in_debt: false, building: false };
+    const FRESH: Standing<'_> = Standing { seen: None, in_debt: false, building: false, wanted: false };
 
     fn said(exit: Exit, stdout: &[u8]) -> CommandOutput {
         CommandOutput::new(exit, stdout.to_vec(), b"warning: x\n".to_vec())
@@ -187,6 +191,16 @@ mod tests {
     }
 
     #[test]
+    fn not_changed_is_the_first_revision_where_somebody_wants_a_build() {
+        let output = CommandOutput::new(Exit::Code(1), vec![], vec![]);
+        let wanted = Standing { wanted: true, ..FRESH };
+        assert_eq!(read(Language::Changed, &output, wanted).unwrap(), Probed::revision("1").unwrap());
+        let seen = "3".parse().unwrap();
+        let wanted = Standing { seen: Some(&seen), ..wanted };
+        assert_eq!(read(Language::Changed, &output, wanted).unwrap(), Probed::SameAsSeen);
+    }
+
+    #[test]
     fn changed_counts_once_for_each_change() {
         let observed = |n: &str| Probed::revision(n).unwrap();
         let (same, nothing) = (Probed::SameAsSeen, Probed::Nothing);
@@ -203,7 +217,7 @@ mod tests {
         ];
         for (seen, in_debt, building, if_changed, if_not) in cases {
             let seen: Option<Revision> = seen.map(|s| s.parse().unwrap());
-            let standing = Standing { seen: seen.as_ref(), in_debt, building };
+            let standing = Standing { seen: seen.as_ref(), in_debt, building, wanted: false };
             for (code, expected) in [(0, if_changed), (1, if_not)] {
                 let output = said(Exit::Code(code), b"it may say\nwhat it likes \xff");
                 let got = read(Language::Changed, &output, standing).unwrap();
@@ -216,7 +230,7 @@ mod tests {
     fn a_counter_does_not_go_on_from_what_is_none() {
         for seen in ["abc", "-1", "1.5", "18446744073709551615"] {
             let seen: Revision = seen.parse().unwrap();
-            let standing = Standing { seen: Some(&seen), in_debt: false, building: false };
+            let standing = Standing { seen: Some(&seen), in_debt: false, building: false, wanted: false };
             let error = read(Language::Changed, &said(Exit::Code(0), b""), standing).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
             assert_eq!(

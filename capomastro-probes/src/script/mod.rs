@@ -124,8 +124,12 @@ impl ScriptProbe {
                 let is_cut = output.stderr.len() >= command.max_output;
                 let stderr = redactor.bytes(output.stderr, is_cut);
                 let output = CommandOutput::new(output.exit, output.stdout, stderr);
-                let standing =
-                    Standing { seen: ask.seen.as_ref(), in_debt: ask.in_debt(), building: ask.building };
+                let standing = Standing {
+                    seen: ask.seen.as_ref(),
+                    in_debt: ask.in_debt(),
+                    building: ask.building,
+                    wanted: ask.wanted,
+                };
                 language::read(source.language, &output, standing)
             }
             Err(e) => Err(not_run(&e, &redactor)),
