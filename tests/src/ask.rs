@@ -10,7 +10,7 @@ use capomastro_core::{
     why::WhyNotBuilding,
 };
 use capomastro_testkit::ScriptedProbe;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How long a build's end may stay unseen, in seconds.
 const MOST_SECONDS_UNSEEN: u64 = 40;
@@ -34,9 +34,13 @@ impl Stage {
     /// Another scheduler over what is there: after a restart, or beside the first.
     #[must_use]
     pub fn again(&self) -> Self {
-        Self::over(self.store.clone(), self.clock.clone(), self.probe.clone(), self.launcher.clone(), |b| {
-            b.instance("another")
-        })
+        Self::over(
+            Arc::clone(&self.store),
+            self.clock.clone(),
+            self.probe.clone(),
+            self.launcher.clone(),
+            |b| b.instance("another"),
+        )
     }
 
     /// Lets this much time pass at once, and does what is due then.
