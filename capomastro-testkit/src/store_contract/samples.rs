@@ -90,7 +90,6 @@ fn full_build(desk: &Desk, dependency: DependencyId) -> Build {
         "memo": { "next": 17 },
         "external": "http://example.org/job/a/17/",
         "built": "r2",
-        "refusal": { "reason": "no such job", "permanent": true },
         "artifacts": [
             { "name": "a.deb", "digest": "sha256:00", "size": 5_000_000_000_u64, "location": "x:/y" },
             { "name": "dir/b c" },

@@ -1,0 +1,8 @@
+//! The whole chain on real parts: scheduler processes over one SQLite file, git repositories and local builds, killed at
+//! any moment and started again.
+
+mod killed;
+mod process;
+mod shared;
+mod stopped;
+mod world;

@@ -1,0 +1,259 @@
+//! What schedulers work on: repositories, a store, builds that write down that they started.
+
+use crate::process::scheduler;
+use capomastro_core::{
+    Scheduler,
+    model::{Build, Phase, Policy, SlotKind, Timeouts},
+    scheduler::{DependencySpec, TriggerRequest},
+    time::{Clock as _, SystemClock},
+};
+use capomastro_probes::git::GitSource;
+use capomastro_process::CommandJob;
+use capomastro_store_sqlite::SqliteStore;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+/// How long anything may take that must come. Generous: it only matters when something is wrong.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Writes down that it started, waits while it is held, takes a while, and leaves the pinned file.
+const SCRIPT: &str = r#"set -eu
+echo "$CAPOMASTRO_BUILD_ID $CAPOMASTRO_DEPENDENCY $CAPOMASTRO_REVISION $$" >>"$ROOT/starts"
+while [ -e "$ROOT/hold" ]; do sleep 0.05; done
+sleep "0.$((CAPOMASTRO_BUILD_NUMBER % 5))"
+git --git-dir="$REPOSITORY/.git" show "$CAPOMASTRO_REVISION:version.txt" >"$CAPOMASTRO_ARTIFACTS/version.txt"
+"#;
+
+/// One start of a build, as the build itself wrote it down.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    pub(crate) key: String,
+    pub(crate) dependency: String,
+    pub(crate) revision: String,
+    pub(crate) pid: u32,
+}
+
+/// A folder with one repository for each dependency, all of the project `all`, and a handle that only asks.
+#[derive(Debug)]
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    names: Vec<String>,
+    pub(crate) scheduler: Scheduler,
+    store: Arc<SqliteStore>,
+}
+
+impl World {
+    /// A world with these dependencies, each with a first commit and looked at every second.
+    pub(crate) async fn new(names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (scheduler, store) = scheduler(folder.path(), "asking");
+        let names = names.iter().map(|&n| n.to_owned()).collect();
+        let world = Self { folder, names, scheduler, store };
+        for name in &world.names {
+            std::fs::create_dir(world.repository(name)).unwrap();
+            world.git(name, &["init", "--quiet", "--initial-branch", name]);
+            world.commit(name);
+            world.scheduler.apply(&world.spec(name)).await.unwrap();
+        }
+        world
+    }
+
+    fn spec(&self, name: &str) -> DependencySpec {
+        let repository = self.repository(name);
+        let repository = repository.to_str().unwrap();
+        let job = CommandJob::script(SCRIPT)
+            .env("ROOT", self.root().to_str().unwrap())
+            .env("REPOSITORY", repository);
+        let mut timeouts = Timeouts::default();
+        timeouts.probe = Duration::from_secs(1);
+        let policy = Policy::default().with_look_every(Duration::from_secs(1)).with_timeouts(timeouts);
+        let source = GitSource::new(repository).branch(name).source("git").unwrap();
+        DependencySpec::new(name, source, "local")
+            .unwrap()
+            .with_policy(policy)
+            .with_job(job)
+            .in_project("all")
+            .unwrap()
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn repository(&self, name: &str) -> PathBuf {
+        self.root().join(format!("repository-{name}"))
+    }
+
+    fn git(&self, name: &str, args: &[&str]) -> String {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(self.repository(name))
+            .args(["-c", "user.name=Restart", "-c", "user.email=restart@example.org"])
+            .args(["-c", "commit.gpgsign=false", "-c", "gc.auto=0"])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Commits something new.
+    pub(crate) fn commit(&self, name: &str) {
+        let file = self.repository(name).join("version.txt");
+        let before = std::fs::read_to_string(&file).unwrap_or_default();
+        std::fs::write(file, format!("{before}{name}\n")).unwrap();
+        self.git(name, &["add", "version.txt"]);
+        self.git(name, &["commit", "--quiet", "--message=more"]);
+    }
+
+    /// The newest commit.
+    pub(crate) fn head(&self, name: &str) -> String {
+        self.git(name, &["rev-parse", "HEAD"])
+    }
+
+    /// Says that something was pushed.
+    pub(crate) async fn push(&self, name: &str) {
+        self.scheduler.trigger(name, TriggerRequest::push()).await.unwrap();
+    }
+
+    /// Builds that run go on running.
+    pub(crate) fn hold(&self) {
+        std::fs::write(self.root().join("hold"), "").unwrap();
+    }
+
+    /// Builds that run may end.
+    pub(crate) fn let_go(&self) {
+        std::fs::remove_file(self.root().join("hold")).unwrap();
+    }
+
+    /// The lines of a file, none if it is not there.
+    pub(crate) fn lines(&self, file: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(self.root().join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// What builds wrote down at their start.
+    pub(crate) fn starts(&self) -> Vec<Start> {
+        let start = |line: String| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [key, dependency, revision, pid] = words[..] else { panic!("not a start: {line}") };
+            Start {
+                key: key.into(),
+                dependency: dependency.into(),
+                revision: revision.into(),
+                pid: pid.parse().unwrap(),
+            }
+        };
+        self.lines("starts").into_iter().map(start).collect()
+    }
+
+    /// Whether a scheduler of this name had a build accepted, or looked at one of this key.
+    pub(crate) fn signed(&self, name: &str, what: &str, key: Option<&str>) -> bool {
+        self.lines("signed").iter().any(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            words[..2] == [name, what] && key.is_none_or(|k| words[2] == k)
+        })
+    }
+
+    /// The recorded builds of all dependencies.
+    pub(crate) async fn builds(&self) -> Vec<Build> {
+        let mut all = Vec::new();
+        for name in &self.names {
+            let (builds, more) = self.scheduler.history(name, None, 1_000).await.unwrap();
+            assert!(more.is_none());
+            all.extend(builds);
+        }
+        all
+    }
+
+    /// What is missing until everything newest is linked, nothing is held or waits, and the project shows just that.
+    async fn missing(&self) -> Option<String> {
+        let mut linked = BTreeMap::new();
+        for name in &self.names {
+            let status = self.scheduler.status(name).await.unwrap();
+            let state = status.state;
+            let head = self.head(name);
+            let settled = state.linked.as_ref().is_some_and(|l| l.revision.as_str() == head)
+                && state.held.is_none()
+                && state.waiting.is_empty()
+                && state.stored.is_empty()
+                && state.retry.is_none()
+                && state.debt_since.is_none();
+            if !settled {
+                return Some(format!("{name} at {head}, why {:?}, {state:#?}", status.why));
+            }
+            linked.insert(state.id, state.linked?.build);
+        }
+        let status = self.scheduler.project_status("all").await.unwrap();
+        let current = status.current.as_ref().map(|current| {
+            let builds = current.slots.iter().filter_map(|(id, slot)| Some((*id, slot.build()?)));
+            builds.collect::<BTreeMap<_, _>>()
+        });
+        if current.as_ref() == Some(&linked) && status.open.is_empty() {
+            return None;
+        }
+        Some(format!("linked are {linked:?}, the project is {status:#?}"))
+    }
+
+    /// Waits until there is nothing left to do.
+    pub(crate) async fn until_settled(&self, what: &str) {
+        let until = SystemClock.monotonic().plus(LONG);
+        while let Some(missing) = self.missing().await {
+            assert!(SystemClock.monotonic() < until, "{what}: {missing}");
+            SystemClock.sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Checks what must hold when there is nothing left to do: each build that is recorded started exactly once and ended
+    /// well, no revision was built twice, and what is linked are the artifacts of the newest commits.
+    pub(crate) async fn check(&self) {
+        assert_eq!(self.missing().await, None);
+        let starts = self.starts();
+        let keys: BTreeSet<&str> = starts.iter().map(|s| s.key.as_str()).collect();
+        assert_eq!(keys.len(), starts.len(), "a launch key was started twice: {starts:#?}");
+        let revisions: BTreeSet<(&str, &str)> =
+            starts.iter().map(|s| (s.dependency.as_str(), s.revision.as_str())).collect();
+        assert_eq!(revisions.len(), starts.len(), "a revision was built twice: {starts:#?}");
+        let builds = self.builds().await;
+        let recorded: BTreeSet<String> = builds.iter().map(|b| b.key.to_string()).collect();
+        assert_eq!(recorded.iter().map(String::as_str).collect::<BTreeSet<_>>(), keys);
+        for build in &builds {
+            assert_eq!((build.phase, build.good), (Phase::Succeeded, true), "{build:#?}");
+        }
+        let current = self.scheduler.project_status("all").await.unwrap().current.unwrap();
+        for name in &self.names {
+            let id = self.scheduler.status(name).await.unwrap().state.id;
+            let slot = &current.slots[&id];
+            assert!(matches!(slot.kind, SlotKind::Fresh { .. } | SlotKind::Carried { .. }), "{slot:?}");
+            assert_eq!(slot.revision.as_ref().unwrap().as_str(), self.head(name));
+            let size = std::fs::metadata(self.repository(name).join("version.txt")).unwrap().len();
+            let kept: Vec<_> = slot.artifacts.iter().map(|a| (a.name.as_str(), a.size)).collect();
+            assert_eq!(kept, [("version.txt", Some(size))], "{name}");
+        }
+    }
+
+    /// Lets go of the store.
+    pub(crate) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// Waits for something that must come.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let until = SystemClock.monotonic().plus(LONG);
+    while !holds().await {
+        assert!(SystemClock.monotonic() < until, "waited too long for: {what}");
+        SystemClock.sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Whether a process exists that has not ended.
+pub(crate) fn lives(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|s| s.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
+}
