@@ -1,5 +1,6 @@
 //! The whole chain on real parts: scheduler processes over one SQLite file, git repositories and local builds, killed at
 //! any moment and started again.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod killed;
 mod process;
