@@ -1,11 +1,10 @@
-//! Fakes for testing what embeds or extends Capomastro, and contracts that an implementation of its traits must keep.
+//! Fakes for testing what embeds or extends Capomastro, and suites that an implementation of its traits must pass.
 //!
 //! - [`fakes`]: a probe, a launcher, a lock, a clock and randomness that do what a test says.
-//! - [`mod@store_contract`]: everything that is expected of a [`StateStore`](capomastro_core::store::StateStore), each a test of
-//!   its own, by one macro call.
+//! - [`conformance`]: everything that is expected of an implementation of a trait, each a test of its own, by one line.
 
+pub mod conformance;
 pub mod fakes;
-pub mod store_contract;
 
 pub use fakes::{ControllableLauncher, ExpiringLock, ManualClock, ScriptedProbe, SeededRandom};
 

@@ -1,4 +1,4 @@
-//! The store in memory keeps the contract of stores.
+//! The store in memory is what a state store must be.
 
 use capomastro_core::{
     async_trait,
@@ -8,7 +8,7 @@ use capomastro_core::{
     store::{Batch, Put, Record, StateStore},
     time::Clock,
 };
-use capomastro_testkit::{fakes::ManualClock, store_contract::StoreHarness};
+use capomastro_testkit::{conformance::state_store::StoreHarness, fakes::ManualClock};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ impl StoreHarness for Memory {
     }
 }
 
-capomastro_testkit::store_contract!(contract, Memory::default());
+capomastro_testkit::state_store_conformance!(contract, Memory::default());
 
 fn batch(n: u128) -> Batch {
     let id = DependencyId::from_uuid(Uuid::from_u128(n));

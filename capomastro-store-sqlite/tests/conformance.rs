@@ -1,8 +1,8 @@
-//! The contract of every state store, on a file.
+//! What every state store must do, on a file.
 
 use capomastro_core::{async_trait, store::StateStore};
 use capomastro_store_sqlite::SqliteStore;
-use capomastro_testkit::{fakes::ManualClock, store_contract::StoreHarness};
+use capomastro_testkit::{conformance::state_store::StoreHarness, fakes::ManualClock};
 use std::{
     path::PathBuf,
     sync::{
@@ -60,4 +60,4 @@ impl StoreHarness for Files {
     }
 }
 
-capomastro_testkit::store_contract!(sqlite, Files::new());
+capomastro_testkit::state_store_conformance!(sqlite, Files::new());

@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use capomastro_core::{async_trait, memory::InMemoryStore, store::StateStore};
-//! use capomastro_testkit::{fakes::ManualClock, store_contract::StoreHarness};
+//! use capomastro_testkit::{fakes::ManualClock, conformance::state_store::StoreHarness};
 //! use std::sync::Arc;
 //!
 //! #[derive(Debug, Default)]
@@ -25,7 +25,7 @@
 //!     }
 //! }
 //!
-//! capomastro_testkit::store_contract!(memory, Memory::default());
+//! capomastro_testkit::state_store_conformance!(Memory::default());
 //! ```
 
 mod claims;
@@ -41,14 +41,9 @@ mod racing;
 mod records;
 mod samples;
 
-use crate::fakes::ManualClock;
-use capomastro_core::{
-    async_trait,
-    store::StateStore,
-    time::{Clock, SystemClock},
-};
-use futures_util::future::{BoxFuture, Either, select};
-use std::{fmt, sync::Arc, time::Duration};
+use crate::{conformance::suite, fakes::ManualClock};
+use capomastro_core::{async_trait, store::StateStore};
+use std::{fmt, sync::Arc};
 
 /// Makes the stores that are tested.
 #[async_trait]
@@ -64,92 +59,8 @@ pub trait StoreHarness: fmt::Debug + Send + Sync {
     async fn reopen(&self, store: Arc<dyn StateStore>) -> Arc<dyn StateStore>;
 }
 
-/// How long one case may take.
-const DEADLINE: Duration = Duration::from_secs(120);
-
-/// One thing that every store must do.
-#[derive(Copy, Clone)]
-pub struct Case {
-    /// What it is, as the name of a test.
-    pub name: &'static str,
-    run: for<'a> fn(&'a dyn StoreHarness) -> BoxFuture<'a, ()>,
-}
-
-impl Case {
-    /// Tries it.
-    ///
-    /// # Panics
-    /// If the store does not do it.
-    pub async fn run(&self, harness: &dyn StoreHarness) {
-        (self.run)(harness).await;
-    }
-}
-
-impl fmt::Debug for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Case").field(&self.name).finish()
-    }
-}
-
-/// Tries one case, by its name, on a runtime of its own with several threads.
-///
-/// # Panics
-/// If the store does not do it, or not within two minutes, or if there is no such case.
-pub fn run(name: &str, harness: impl StoreHarness + 'static) {
-    let case = *CASES.iter().find(|case| case.name == name).expect("a case of this name");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build()
-        .expect("a runtime for the case");
-    // A task of its own, so that the deadline is kept even if the case spins and never waits.
-    let tried = runtime.spawn(async move { case.run(&harness).await });
-    match runtime.block_on(async { select(tried, SystemClock.sleep(DEADLINE)).await }) {
-        Either::Left((Ok(()), _)) => {}
-        Either::Left((Err(failed), _)) => match failed.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(failed) => panic!("{name} was not tried to its end: {failed}"),
-        },
-        Either::Right(_) => {
-            runtime.shutdown_background();
-            panic!("{name} did not end within {DEADLINE:?}");
-        }
-    }
-}
-
-/// Makes the table of cases and the macro that has a test for each from one list. Whatever case function is not in the
-/// list is dead code, and the compiler says so.
-macro_rules! contract {
-    ($($module:ident: $($case:ident)+;)+) => {
-        /// All cases.
-        pub const CASES: &[Case] = &[$($(
-            Case { name: stringify!($case), run: |harness| Box::pin($module::$case(harness)) },
-        )+)+];
-        contract!(@macro ($) $($($case)+)+);
-    };
-    (@macro ($d:tt) $($case:ident)+) => {
-        /// `store_contract!(module, harness)`: a module with one test for each case that a state store must pass. The
-        /// harness is an expression that makes a [`StoreHarness`](crate::store_contract::StoreHarness); it is evaluated
-        /// for each test.
-        #[macro_export]
-        macro_rules! store_contract {
-            ($d module:ident, $d harness:expr) => {
-                mod $d module {
-                    #[allow(unused_imports, reason = "the harness may need nothing from outside")]
-                    use super::*;
-                    $(
-                        #[test]
-                        fn $case() {
-                            $d crate::store_contract::run(stringify!($case), $d harness);
-                        }
-                    )+
-                }
-            };
-        }
-    };
-}
-
-contract! {
+suite! {
+    state_store, StoreHarness, state_store_conformance:
     records:
         an_empty_store_has_nothing_and_is_well
         each_kind_of_record_returns_as_it_was_written
