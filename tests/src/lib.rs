@@ -3,10 +3,12 @@
 mod ask;
 mod awaits;
 mod faults;
+mod figure;
 
 pub use ask::{each_minute, plain_spec, shows, somebody};
 pub use awaits::{Awaits, polled};
 pub use faults::{Fault, FaultyStore};
+pub use figure::figure;
 
 use capomastro_core::{
     InMemoryStore, Scheduler,
