@@ -118,7 +118,8 @@ pub enum Answer {
     Granted(Permit),
     /// Not before `until`, or, where too many are under way, when one of them is released.
     WaitUntil {
-        /// When to ask again at the latest.
+        /// When to ask again: a place in the line of those who wait, where the rate is used up. Another one who asks
+        /// earlier may be granted what comes free, so that it may have to wait once more.
         until: Monotonic,
         /// Why, for people.
         why: BudgetReason,
@@ -130,6 +131,8 @@ struct Remote {
     /// When the bucket is full again: each call moves it by the budget's interval.
     full_at: Monotonic,
     held_off_until: Monotonic,
+    /// The last time at which somebody was told to ask again since the rate was used up: the end of their line.
+    line_until: Monotonic,
     /// The calls under way, and when each counts no more.
     calls: BTreeMap<u64, Monotonic>,
 }
@@ -167,8 +170,14 @@ impl Budgets {
         if self.remotes.len() >= TIDY_ABOVE {
             self.tidy(now);
         }
-        let waits = remotes.iter().filter_map(|remote| self.check(remote, now));
-        if let Some((until, why)) = waits.max_by_key(|(until, _)| *until) {
+        let waits =
+            remotes.iter().filter_map(|remote| self.check(remote, now).map(|(u, why)| (u, why, *remote)));
+        if let Some((until, why, remote)) = waits.max_by_key(|(until, _, _)| *until) {
+            let until = if matches!(why, BudgetReason::Rate { .. }) {
+                self.line_up(remote, now, until)
+            } else {
+                until
+            };
             return Answer::WaitUntil { until, why };
         }
         self.numbers += 1;
@@ -201,6 +210,17 @@ impl Budgets {
         let allowed = now.plus(interval.saturating_mul(budget.burst.max(1)));
         let why = BudgetReason::Rate { remote: remote.to_owned(), per_second: budget.per_second };
         (full_at > allowed).then(|| (now.plus(full_at.0.saturating_sub(allowed.0)), why))
+    }
+
+    /// Who waits for the rate is told a time of its own, one interval after the one before, so that a thousand who wait
+    /// ask about twice each and not once an interval each.
+    fn line_up(&mut self, remote: &str, now: Monotonic, earliest: Monotonic) -> Monotonic {
+        let interval = self.budget(remote).interval();
+        let state = self.remotes.entry(remote.to_owned()).or_default();
+        let until =
+            if state.line_until > now { state.line_until.plus(interval).max(earliest) } else { earliest };
+        state.line_until = until;
+        until
     }
 
     /// The call has ended.
@@ -268,9 +288,22 @@ mod tests {
             (until, why.to_string().as_str()),
             (at(1_500), "the budget of h, 2 calls per second, is used up")
         );
-        assert!(matches!(b.ask(&["h"], at(1_499), MINUTE), Answer::WaitUntil { .. }));
+        assert!(matches!(b.clone().ask(&["h"], at(1_499), MINUTE), Answer::WaitUntil { .. }));
         drop_granted(b.ask(&["h"], at(1_500), MINUTE));
         assert_eq!(wait(b.ask(&["h"], at(1_500), MINUTE)).0, at(2_000));
+    }
+
+    #[test]
+    fn those_who_wait_stand_in_a_line() {
+        let mut b = Budgets::new(Budget::new(1.0, 1, 9).unwrap());
+        drop_granted(b.ask(&["h"], at(0), MINUTE));
+        let told: Vec<Monotonic> = (0..4).map(|_| wait(b.ask(&["h"], at(0), MINUTE)).0).collect();
+        assert_eq!(told, [at(1_000), at(2_000), at(3_000), at(4_000)]);
+        for until in told {
+            drop_granted(b.ask(&["h"], until, MINUTE));
+        }
+        // Nobody waits any more: the line begins anew.
+        assert_eq!(wait(b.ask(&["h"], at(4_001), MINUTE)).0, at(5_000));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Why is a dependency not building? One typed reason. Pure.
 
 use crate::{
-    model::{
-        Build, BuildId, DependencyState, Health, Note, Paused, Phase, Policy, RetryReason, Revision, Settled,
-    },
+    model::{Build, BuildId, DependencyState, Health, Paused, Phase, Policy, RetryReason, Revision, Settled},
+    store::{DueRow, Lane},
     time::{Timestamp, later},
 };
+use std::time::Duration;
 
 /// Why a dependency is not building, or that it is: the first that applies, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,13 @@ pub enum WhyNotBuilding {
         phase: Phase,
         /// What it waits for, if it waits: a limit, a build system's queue or answer.
         waits_for: Option<String>,
+    },
+    /// No scheduler takes the work: none runs, or in none that runs is the probe registered.
+    Unserved {
+        /// What it is that nobody takes.
+        lane: Lane,
+        /// Since when it is due.
+        since: Timestamp,
     },
     /// It was deleted.
     Deleted,
@@ -91,17 +98,23 @@ pub fn why_not_building(
     state: &DependencyState,
     policy: &Policy,
     build: Option<&Build>,
-    build_note: Option<&Note>,
-    look_note: Option<&Note>,
+    drive: Option<&DueRow>,
+    look: Option<&DueRow>,
     now: Timestamp,
 ) -> WhyNotBuilding {
     if let Some(held) = &state.held {
-        let phase = match (build.map(|b| b.phase), build_note.and_then(|n| n.running_at)) {
+        let phase = match (build.map(|b| b.phase), drive.and_then(|d| d.note.running_at)) {
             (Some(Phase::Submitted), Some(_)) => Phase::Running,
             (Some(phase), _) => phase,
             (None, _) => Phase::Requested,
         };
-        let waits_for = build_note.and_then(|n| n.waits_for.clone());
+        let waits_for = match drive.and_then(|d| unserved(d, now)) {
+            Some((Lane::Launcher(launcher), since)) => Some(format!(
+                "a scheduler that has the launcher {launcher}: none has taken the build up since {since}"
+            )),
+            Some((lane, since)) => Some(format!("a scheduler that serves {lane:?}, since {since}")),
+            None => drive.and_then(|d| d.note.waits_for.clone()),
+        };
         return WhyNotBuilding::Building { build: held.owner, phase, waits_for };
     }
     if state.deleted {
@@ -110,13 +123,16 @@ pub fn why_not_building(
     if let Some(paused) = &state.paused {
         return WhyNotBuilding::Paused(paused.clone());
     }
+    if let Some((lane, since)) = look.and_then(|l| unserved(l, now)) {
+        return WhyNotBuilding::Unserved { lane, since };
+    }
     if let Health::Failing { failures, message, .. } = &state.health {
         return WhyNotBuilding::ProbeFailing { failures: *failures, message: message.clone() };
     }
     if state.not_found > 0 {
         return WhyNotBuilding::SourceMissing;
     }
-    let waits_for = look_note.and_then(|n| n.waits_for.clone());
+    let waits_for = look.and_then(|l| l.note.waits_for.clone());
     if !state.stored.is_empty() {
         return WhyNotBuilding::AwaitsLook { waits_for };
     }
@@ -152,6 +168,14 @@ pub fn why_not_building(
         }
         _ => WhyNotBuilding::UpToDate,
     }
+}
+
+/// For how long work may be due until it is said that nobody takes it.
+const SOON_ENOUGH: Duration = Duration::from_secs(120);
+
+/// What nobody takes, and since when: due for long, whether or not somebody held it once.
+fn unserved(row: &DueRow, now: Timestamp) -> Option<(Lane, Timestamp)> {
+    (later(row.due_at, SOON_ENOUGH) < now).then(|| (row.lane.clone(), row.due_at))
 }
 
 /// Whether the build that ended last was one of the accounted revision and did not come to stand for it.

@@ -210,3 +210,34 @@ async fn a_launch_that_is_sent_again_keeps_its_slot() {
     assert_eq!(unfinished(&stage), ["a"]);
     assert_eq!(limit(&stage, LimitScope::Overall).await.active.len(), 1);
 }
+
+#[tokio::test]
+async fn a_build_that_nobody_drives_holds_up_nobody_and_says_so() {
+    let stage = Stage::with(ControllableLauncher::accepting(), |b| {
+        b.launcher("gone", Arc::new(ControllableLauncher::accepting())).overall_limit(1)
+    });
+    stage.begin("a", Policy::default()).await;
+    stage.probe.set("b", "r1");
+    let mut b = spec("b", &[], Policy::default());
+    b.launcher = "gone".parse().unwrap();
+    stage.apply(&b).await;
+    stage.settle().await;
+    stage.begin("c", Policy::default()).await;
+    // From now on runs only one that does not know the launcher of the first in line.
+    let other = stage.another(1, |b| b.overall_limit(1));
+    other.pass(30).await;
+    other.launcher.last_of("a").finish(Outcome::Succeeded);
+    other.pass(60).await;
+    assert!(other.launcher.builds_of("c").is_empty(), "the first in line may still come");
+    other.pass(180).await;
+    other.launcher.last_of("c").finish(Outcome::Succeeded);
+    other.pass_until_phase(30, "c", Phase::Succeeded).await;
+    let why = other.status("b").await.why;
+    let WhyNotBuilding::Building { phase: Phase::Requested, waits_for: Some(waits_for), .. } = why else {
+        panic!("{why:?}")
+    };
+    assert!(waits_for.contains("launcher gone"), "{waits_for}");
+    // It is driven again: it keeps its place.
+    stage.pass(60).await;
+    assert_eq!(stage.last_build("b").await.phase, Phase::Submitted);
+}

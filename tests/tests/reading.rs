@@ -6,7 +6,8 @@ use capomastro_core::{
     launch::Outcome,
     model::{OnHeld, Phase, Policy, Quiet, Relation, RetryOn, Veto},
     scheduler::TriggerRequest,
-    store::{EventFilter, FIRST_EVENT, StateStore},
+    store::{EventFilter, FIRST_EVENT, Lane, StateStore},
+    time::until,
     why::WhyNotBuilding,
 };
 use capomastro_testkit::{ControllableLauncher, ManualClock, ScriptedProbe, fakes::LaunchAnswer};
@@ -342,4 +343,18 @@ async fn a_status_says_when_the_next_look_is() {
     let status = s.scheduler.status("lib").await.unwrap();
     let next = status.next_look.unwrap();
     assert!(next > status.at && next <= status.at + Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn a_look_that_no_scheduler_takes_is_a_reason() {
+    let s = built(Policy::default()).await;
+    let status = s.status("lib").await;
+    let since = status.next_look.expect("a schedule");
+    s.clock.advance(until(status.at, since) + Duration::from_secs(119));
+    assert_eq!(s.why("lib").await, WhyNotBuilding::UpToDate);
+    s.clock.advance(Duration::from_secs(2));
+    let lane = Lane::Probe("scripted".parse().unwrap());
+    assert_eq!(s.why("lib").await, WhyNotBuilding::Unserved { lane, since });
+    s.settle().await;
+    assert_eq!(s.why("lib").await, WhyNotBuilding::UpToDate);
 }

@@ -1,6 +1,10 @@
 //! Doing what the rules of tracking say, and sending a build to its launcher, exactly once per recorded intent.
 
-use super::{Inner, commit::Attempts, limits::Admission};
+use super::{
+    Inner,
+    commit::Attempts,
+    limits::{self, Admission},
+};
 use crate::{
     Error, Result,
     error::ErrorKind,
@@ -34,9 +38,6 @@ pub(super) enum After {
     /// Search for the build by its key.
     Find,
 }
-
-/// How long a build that waits for a limit sleeps unless it is woken.
-const LIMIT_WAIT: Duration = Duration::from_secs(30);
 
 /// Keeps a launcher's memo with the build, under the claim that drives it.
 #[derive(Debug)]
@@ -202,7 +203,7 @@ impl Inner {
                 LimitScope::Launcher(name) => format!("the limit of running builds of {name}"),
             });
             let note = Note { waits_for, stalls: 0, ..claim.note.clone() };
-            let after = within_lease(LIMIT_WAIT, &build);
+            let after = within_lease(limits::ASK_AGAIN, &build);
             draft.due(DueChange::Set { task: claim.task, lane, after, note: Some(note) });
             return self.commit(draft).await.map(|_| After::Nothing);
         }

@@ -37,6 +37,9 @@ pub struct LimitWaiter {
     pub manual: bool,
     /// Its place among its like.
     pub place: u64,
+    /// When it asked last. Who has been silent for long is passed over: nobody drives it, say since its launcher is
+    /// registered in no scheduler that runs.
+    pub asked_at: Timestamp,
 }
 
 /// Which builds count against a limit, and which wait for it. Written only where a limit is set.

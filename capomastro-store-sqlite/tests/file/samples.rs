@@ -65,8 +65,12 @@ pub(crate) fn limit(name: &str, number: u64) -> Record {
 /// A record of about this many bytes.
 pub(crate) fn large(name: &str, bytes: usize) -> Record {
     let mut state = LimitState::new(LimitScope::Launcher(launcher(name)));
-    let waiter =
-        LimitWaiter { build: BuildId::draw(SystemClock.now(), &SystemRandom), manual: true, place: 1 };
+    let waiter = LimitWaiter {
+        build: BuildId::draw(SystemClock.now(), &SystemRandom),
+        manual: true,
+        place: 1,
+        asked_at: SystemClock.now(),
+    };
     state.waiting = vec![waiter; bytes / 70 + 1];
     Record::Limit(state)
 }

@@ -82,15 +82,13 @@ impl Scheduler {
             drive = due_row(draft.record(Key::Due(Task::Drive(held.owner))).await?);
         }
         let at = draft.now()?;
-        let build_note = drive.map(|d| d.note);
-        let look_note = look.as_ref().map(|l| &l.note);
         let why =
-            why_not_building(&state, &dependency.policy, build.as_ref(), build_note.as_ref(), look_note, at);
+            why_not_building(&state, &dependency.policy, build.as_ref(), drive.as_ref(), look.as_ref(), at);
         Ok(DependencyStatus {
             dependency,
             state,
             build,
-            build_note,
+            build_note: drive.map(|d| d.note),
             next_look: look.as_ref().map(|l| l.due_at),
             look_note: look.map(|l| l.note),
             why,

@@ -240,7 +240,7 @@ pub(super) fn records(desk: &Desk) -> Vec<Record> {
     let limit = LimitState {
         scope: LimitScope::Launcher("jenkins".parse().expect("a name")),
         active: vec![small_build.id],
-        waiting: vec![LimitWaiter { build: big_build.id, manual: true, place: 4 }],
+        waiting: vec![LimitWaiter { build: big_build.id, manual: true, place: 4, asked_at: time(EARLY) }],
         next_place: 5,
     };
     vec![
