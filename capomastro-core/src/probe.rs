@@ -111,7 +111,7 @@ pub trait RevisionProbe: fmt::Debug + Send + Sync + 'static {
     /// Per ask. The kind tells a passing fault ([`Unavailable`](crate::ErrorKind::Unavailable),
     /// [`TimedOut`](crate::ErrorKind::TimedOut), [`RateLimited`](crate::ErrorKind::RateLimited)) from one that stays
     /// ([`PermissionDenied`](crate::ErrorKind::PermissionDenied), [`InvalidConfig`](crate::ErrorKind::InvalidConfig),
-    /// [`Corrupt`](crate::ErrorKind::Corrupt), …). No secret in any part of it.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`Unsupported`](crate::ErrorKind::Unsupported)). No secret in any part of it.
     async fn probe(&self, asks: &[Ask]) -> Vec<Result<Probed>>;
 }
 

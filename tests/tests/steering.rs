@@ -1,14 +1,15 @@
-//! Cancelling, retrying, pausing, resuming, breaking locks.
+//! Cancelling, withdrawing, retrying, pausing, resuming, breaking locks.
 
 use capomastro_core::{
     ErrorKind,
     events::EventKind,
     launch::Outcome,
-    model::{EndReason, First, OnHeld, Phase, Policy, ReceiptState},
-    scheduler::{Cancelled, TriggerRequest},
+    model::{EndReason, First, OnHeld, Phase, Policy, ReceiptId, ReceiptState},
+    scheduler::{Cancelled, TriggerRequest, WholeBuildRequest, Withdrawn},
+    time::Clock as _,
     why::WhyNotBuilding,
 };
-use capomastro_testkit::{ControllableLauncher, ExpiringLock, fakes::LaunchAnswer};
+use capomastro_testkit::{ControllableLauncher, ExpiringLock, SeededRandom, fakes::LaunchAnswer};
 use capomastro_tests::{Stage, each_minute, revision, somebody};
 use std::sync::Arc;
 
@@ -331,4 +332,87 @@ async fn a_build_of_an_old_revision_stands_until_the_source_moves() {
     s.probe.set("lib", "r2");
     s.pass(70).await;
     assert_eq!(s.built("lib"), ["r1", "r0", "r2"]);
+}
+
+#[tokio::test]
+async fn a_trigger_that_waits_its_turn_can_be_withdrawn() {
+    let s = building(each_minute().with_on_held(OnHeld::Queue { max: 16 })).await;
+    let first = s.manual_at("lib", "r7").await;
+    let second = s.manual_at("lib", "r8").await;
+    let withdrawn = EndReason::Withdrawn { by: somebody() };
+    assert_eq!(s.scheduler.withdraw(first, &somebody()).await.unwrap(), Withdrawn::Done);
+    assert_eq!(s.got(first).await, ReceiptState::Ended { reason: withdrawn.clone() });
+    let told = |k: &EventKind| matches!(k, EventKind::RequestEnded { receipts, reason } if *receipts == [first] && *reason == withdrawn);
+    assert_eq!(s.count_events("lib", told).await, 1);
+    let again = s.scheduler.withdraw(first, &somebody()).await.unwrap();
+    assert_eq!(again, Withdrawn::TooLate(ReceiptState::Ended { reason: withdrawn }));
+    s.end("lib", Outcome::Succeeded).await;
+    assert_eq!(s.built("lib"), ["r1", "r8"]);
+    let started = s.scheduler.withdraw(second, &somebody()).await.unwrap();
+    assert_eq!(started, Withdrawn::TooLate(ReceiptState::Started { build: s.running("lib").await }));
+    let unknown = ReceiptId::draw(s.clock.now(), &SeededRandom::new(1));
+    let refused = s.scheduler.withdraw(unknown, &somebody()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn what_others_asked_for_in_the_same_request_stays() {
+    let s = building(each_minute().with_on_held(OnHeld::Coalesce)).await;
+    s.probe.set("lib", "r2");
+    let (mine, theirs) = (s.manual("lib").await, s.manual("lib").await);
+    assert_eq!(s.state("lib").await.waiting.len(), 1);
+    assert_eq!(s.scheduler.withdraw(mine, &somebody()).await.unwrap(), Withdrawn::Done);
+    s.end("lib", Outcome::Succeeded).await;
+    assert_eq!(s.built("lib"), ["r1", "r2"]);
+    assert_eq!(s.got(theirs).await, ReceiptState::Started { build: s.running("lib").await });
+    assert!(matches!(s.got(mine).await, ReceiptState::Ended { .. }));
+}
+
+#[tokio::test]
+async fn a_trigger_that_awaits_a_look_can_be_withdrawn_even_during_it() {
+    let s = building(each_minute()).await;
+    s.end("lib", Outcome::Succeeded).await;
+    let request = || TriggerRequest::manual().by(somebody());
+    let before = s.scheduler.trigger("lib", request()).await.unwrap();
+    assert_eq!(s.scheduler.withdraw(before, &somebody()).await.unwrap(), Withdrawn::Done);
+    s.settle().await;
+    assert_eq!(s.built("lib"), ["r1"]);
+
+    s.probe.hang("lib");
+    let asked = s.probe.asked("lib");
+    let during = s.scheduler.trigger("lib", request()).await.unwrap();
+    let looking = s.clone();
+    let ticking = tokio::spawn(async move { looking.settle().await });
+    s.probe.until_asked("lib", asked + 1).await;
+    assert_eq!(s.scheduler.withdraw(during, &somebody()).await.unwrap(), Withdrawn::Done);
+    s.probe.release("lib");
+    ticking.await.unwrap();
+    assert_eq!(s.built("lib"), ["r1"]);
+    assert!(matches!(s.got(during).await, ReceiptState::Ended { reason: EndReason::Withdrawn { .. } }));
+}
+
+#[tokio::test]
+async fn a_slot_that_awaits_a_withdrawn_trigger_says_so() {
+    let s = Stage::new(ControllableLauncher::accepting());
+    for name in ["a", "b"] {
+        s.probe.set(name, "r1");
+        s.define(name, &["site"], each_minute().with_on_held(OnHeld::Queue { max: 16 })).await;
+    }
+    s.settle().await;
+    s.probe.set("a", "r2");
+    s.probe.set("b", "r2");
+    let whole = s.scheduler.build_project("site", &WholeBuildRequest::all().by(somebody())).await.unwrap();
+    s.settle().await;
+    let of_a = s.state("a").await.waiting[0].causes[0].receipt.unwrap();
+    assert_eq!(s.scheduler.withdraw(of_a, &somebody()).await.unwrap(), Withdrawn::Done);
+    for name in ["a", "b", "b"] {
+        s.end(name, Outcome::Succeeded).await;
+    }
+    let (builds, _) = s.scheduler.project_history("site", None, 10).await.unwrap();
+    let sealed = builds.iter().find(|b| b.id == whole.project_build).unwrap();
+    assert!(sealed.seal.is_some(), "{sealed:#?}");
+    assert!(format!("{sealed:?}").contains("withdrawn"), "{sealed:#?}");
+    assert_eq!(s.built("b"), ["r1", "r2"]);
+    s.pass(60).await;
+    assert_eq!(s.built("a"), ["r1", "r2"], "the change is built all the same");
 }

@@ -14,7 +14,7 @@ mod tests;
 pub use end::{EndOfBuild, end_build};
 pub use evaluate::evaluate;
 pub use evaluation::{Decided, Evaluation, Occasion, PinnedTrigger, ReceiptChange, Start};
-pub use people::{delete_dependency, edit_source};
+pub use people::{delete_dependency, edit_source, withdraw};
 
 use crate::{
     model::{BuildId, DependencyState, First, OnHeld, Parameters, Policy, RelationTo, Revision},

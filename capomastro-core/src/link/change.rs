@@ -65,7 +65,7 @@ pub fn end_note(state: &ReceiptState) -> Option<String> {
             EndReason::Deleted => "the dependency was deleted",
             EndReason::Refused => "the build system refused the build",
             EndReason::Coalesced => "left to the next build",
-            EndReason::Withdrawn => "withdrawn",
+            EndReason::Withdrawn { .. } => "withdrawn",
         },
     };
     Some(reason.to_owned())

@@ -435,7 +435,8 @@ fn only_a_receipt_that_ended_without_a_build_has_a_note() {
     ] {
         assert_eq!(end_note(&open), None);
     }
-    assert_eq!(end_note(&ReceiptState::Ended { reason: EndReason::Withdrawn }).as_deref(), Some("withdrawn"));
+    let reason = EndReason::Withdrawn { by: "Ann".parse().unwrap() };
+    assert_eq!(end_note(&ReceiptState::Ended { reason }).as_deref(), Some("withdrawn"));
     assert!(end_note(&ReceiptState::LostTo { build: None }).is_some());
     assert!(end_note(&ReceiptState::Reused { build }).is_some());
 }

@@ -125,7 +125,10 @@ pub enum EndReason {
     /// The automatic change is covered by the debt, which the release evaluates.
     Coalesced,
     /// Somebody withdrew it.
-    Withdrawn,
+    Withdrawn {
+        /// Who.
+        by: Requester,
+    },
 }
 
 /// Whether a trigger's revision is in a build.

@@ -11,6 +11,7 @@ use crate::{
     events::Event,
     model::{Build, Dependency, EndReason, Phase, ReceiptState},
     store::{Claim, Draft, DueChange, Lane, Record, Task},
+    time::until,
     track::End,
 };
 use std::time::Duration;
@@ -76,6 +77,9 @@ impl Inner {
         let begun = applying.commit(draft).await?;
         let phase = build.phase.to_string().replace(' ', "_");
         tracing::info!(build.id = %id, dependency = %name, phase, good = build.good, "build ended");
+        let took = until(build.requested_at, build.ended_at.unwrap_or(now));
+        metrics::histogram!("capomastro_build_seconds", "launcher" => build.launcher.to_string())
+            .record(took.as_secs_f64());
         metrics::counter!("capomastro_builds_ended_total", "phase" => phase).increment(1);
         Ok(begun)
     }

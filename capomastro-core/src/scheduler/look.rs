@@ -111,7 +111,7 @@ impl Inner {
             return items.iter().map(|_| failed(&error)).collect();
         };
         let deadline = longest_deadline(items);
-        let asks: Vec<Ask> = items.iter().map(|item| self.ask_of(item, deadline)).collect();
+        let asks: Vec<Ask> = items.iter().map(|i| self.ask_of(&i.dependency, &i.state, deadline)).collect();
         let began = self.clock.monotonic();
         let answered = match select(pin!(probe.probe(&asks)), pin!(self.clock.sleep(deadline))).await {
             Either::Left((answers, _)) => Some(answers),
@@ -124,6 +124,8 @@ impl Inner {
         let Some(answers) = answered else {
             let error = Error::new(ErrorKind::TimedOut, "the probe did not answer within its deadline")
                 .with_context("deadline", format!("{deadline:?}"));
+            let labels = [("probe", name.to_string()), ("kind", error.kind().as_str().to_owned())];
+            metrics::counter!("capomastro_probe_failures_total", &labels).increment(items.len() as u64);
             return items.iter().map(|_| failed(&error)).collect();
         };
         if answers.len() != items.len() {
@@ -136,7 +138,11 @@ impl Inner {
             .into_iter()
             .map(|answer| match answer {
                 Ok(probed) => Answer::Probed(probed),
-                Err(error) => failed(&error),
+                Err(error) => {
+                    let labels = [("probe", name.to_string()), ("kind", error.kind().as_str().to_owned())];
+                    metrics::counter!("capomastro_probe_failures_total", &labels).increment(1);
+                    failed(&error)
+                }
             })
             .collect()
     }
@@ -161,14 +167,9 @@ impl Inner {
         held
     }
 
-    fn ask_of(&self, item: &LookItem, deadline: Duration) -> Ask {
-        let state = &item.state;
-        let mut ask = Ask::new(
-            item.dependency.name.clone(),
-            item.dependency.source.clone(),
-            deadline,
-            self.secrets.clone(),
-        );
+    pub(super) fn ask_of(&self, dependency: &Dependency, state: &DependencyState, deadline: Duration) -> Ask {
+        let mut ask =
+            Ask::new(dependency.name.clone(), dependency.source.clone(), deadline, self.secrets.clone());
         ask.seen = state.observed_revision().cloned();
         ask.cursor = state.observed.as_ref().and_then(|o| o.cursor.clone());
         ask.accounted = state.accounted_revision().cloned();
@@ -364,29 +365,20 @@ pub(super) fn count(mut note: Note, name: &str) -> Note {
     note
 }
 
-fn failed(error: &Error) -> Answer {
+pub(super) fn failed(error: &Error) -> Answer {
     Answer::Failed(ProbeFailure {
         kind: error.kind(),
-        permanent: is_permanent(error.kind()),
+        permanent: PERMANENT.contains(&error.kind()),
         message: error.report(),
     })
 }
 
-/// Whether looking again soon is useless.
-const fn is_permanent(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::PermissionDenied
-            | ErrorKind::InvalidConfig
-            | ErrorKind::InvalidInput
-            | ErrorKind::Unsupported
-    )
-}
+/// The failures after which looking again soon is useless.
+const PERMANENT: [ErrorKind; 4] =
+    [ErrorKind::PermissionDenied, ErrorKind::InvalidConfig, ErrorKind::InvalidInput, ErrorKind::Unsupported];
 
 fn is_permanent_name(kind: &str) -> bool {
-    [ErrorKind::PermissionDenied, ErrorKind::InvalidConfig, ErrorKind::InvalidInput, ErrorKind::Unsupported]
-        .iter()
-        .any(|k| k.as_str() == kind)
+    PERMANENT.iter().any(|k| k.as_str() == kind)
 }
 
 impl<'a> Applying<'a> {

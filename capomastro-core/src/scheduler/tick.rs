@@ -12,7 +12,7 @@ use crate::{
     model::{LauncherName, Note, ProbeKey, ProbeName},
     schedule::backoff,
     store::{Claim, ClaimAsk, Claimed, DueChange, Key, Lane, LaneAsk, PutBack, Record, Task},
-    time::Monotonic,
+    time::{Monotonic, until},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
@@ -73,7 +73,7 @@ impl Scheduler {
         let claimed = inner.store.claim_due(&inner.ask(&BTreeMap::new())).await?;
         let report = TickReport {
             taken: claimed.claims.len(),
-            next_due_in: claimed.next_due.map(|at| crate::time::until(claimed.now, at)),
+            next_due_in: claimed.next_due.map(|at| until(claimed.now, at)),
         };
         let jobs = inner.sort(claimed, asked).await?;
         let mut running: FuturesUnordered<_> = jobs.into_iter().map(|job| inner.perform(job)).collect();
@@ -105,6 +105,9 @@ impl Inner {
         let Claimed { now, mut claims, .. } = claimed;
         self.follow_clock(now).await;
         metrics::counter!("capomastro_tasks_total").increment(claims.len() as u64);
+        if let Some(oldest) = claims.iter().map(|c| c.due_at).min() {
+            metrics::histogram!("capomastro_lag_seconds").record(until(oldest, now).as_secs_f64());
+        }
         let mut looks: BTreeMap<(ProbeName, ProbeKey), Vec<LookItem>> = BTreeMap::new();
         let mut drives: BTreeMap<LauncherName, Vec<DriveItem>> = BTreeMap::new();
         let mut jobs = Vec::new();

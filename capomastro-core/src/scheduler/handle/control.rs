@@ -1,13 +1,13 @@
-//! Steering: cancel, retry, pause, resume, break a lock.
+//! Steering: cancel, withdraw, retry, pause, resume, break a lock.
 
 use super::ask::TriggerRequest;
 use crate::{
     Error, Result,
-    decide::Occasion,
+    decide::{Occasion, withdraw},
     error::ErrorKind,
     events::{Event, EventKind},
     lock::LockAsk,
-    model::{Build, BuildId, Note, OnHeld, Paused, Phase, ReceiptId, Requester},
+    model::{Build, BuildId, Note, OnHeld, Paused, Phase, ReceiptId, ReceiptState, Requester},
     scheduler::{Inner, Scheduler, apply::Applying, commit::Attempts},
     store::{DueChange, Record, Task},
     track::{Situation, Step},
@@ -25,7 +25,34 @@ pub enum Cancelled {
     TooLate(Phase),
 }
 
+/// What a request to withdraw a trigger met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// It waited, and has ended.
+    Done,
+    /// It had been answered before, like this. A build that it was given is cancelled by
+    /// [`cancel`](Scheduler::cancel).
+    TooLate(ReceiptState),
+}
+
 impl Scheduler {
+    /// Withdraws a trigger that waits for a look, or for its turn behind a build. A change of the source that was seen
+    /// meanwhile is built all the same.
+    ///
+    /// *Idempotency*: may be repeated.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such receipt, or none any more.
+    pub async fn withdraw(&self, trigger: ReceiptId, by: &Requester) -> Result<Withdrawn> {
+        let mut attempts = Attempts::default();
+        loop {
+            match self.inner.try_withdraw(trigger, by).await {
+                Err(error) => attempts.again(error)?,
+                done => return done,
+            }
+        }
+    }
+
     /// Cancels a build. A cancelled build is not retried. The change that it stood for stays accounted for: only a trigger,
     /// or another change, builds again.
     ///
@@ -185,6 +212,26 @@ impl Inner {
                 Ok(Cancelled::Asked)
             }
         }
+    }
+
+    async fn try_withdraw(&self, trigger: ReceiptId, by: &Requester) -> Result<Withdrawn> {
+        let mut draft = self.draft();
+        let Some(receipt) = draft.receipt(trigger).await? else {
+            return Err(Error::new(ErrorKind::NotFound, "there is no such receipt, or none any more")
+                .with_context("receipt", trigger));
+        };
+        let id = receipt.dependency;
+        let mut state = self.state_of(&mut draft, id).await?;
+        let ended = withdraw(&mut state, trigger, by);
+        if ended.is_empty() {
+            return Ok(Withdrawn::TooLate(receipt.state));
+        }
+        let now = draft.now()?;
+        self.end_causes(&mut draft, id, ended, now).await?;
+        // It may have been what others waited for.
+        draft.due(DueChange::Nudge { task: Task::Evaluate(id), after: Duration::ZERO });
+        draft.put(Record::State(state));
+        self.commit(draft).await.map(|_| Withdrawn::Done)
     }
 
     async fn try_break(&self, name: &str, by: &Requester, reason: &str) -> Result<BuildId> {

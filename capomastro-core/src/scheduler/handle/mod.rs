@@ -9,7 +9,7 @@ mod spec;
 mod status;
 
 pub use ask::{TriggerRequest, WholeBuild, WholeBuildRequest};
-pub use control::Cancelled;
+pub use control::{Cancelled, Withdrawn};
 pub use define::Applied;
 pub use follow::EventStream;
 pub use spec::DependencySpec;

@@ -4,11 +4,8 @@ use crate::{
     Result,
     decide::{Context, Decision, LockView, Occasion, evaluate},
     detect::{Answer, Detection, Look, detect},
-    model::{
-        Build, BuildId, Dependency, DependencyState, Note, ProbeFailure, Project, ProjectBuild, Revision,
-    },
-    probe::Ask,
-    scheduler::{Inner, Scheduler, apply::Applying},
+    model::{Build, BuildId, Dependency, DependencyState, Note, Project, ProjectBuild, Revision},
+    scheduler::{Inner, Scheduler, apply::Applying, look::failed},
     store::{DueRow, EventFilter, EventPage, Key, ListKey, Query, Record, Task},
     time::Timestamp,
     why::{WhyNotBuilding, why_not_building},
@@ -235,13 +232,7 @@ impl Inner {
     /// One look outside the schedule, for a preview.
     async fn look_once(&self, dependency: &Dependency, state: &DependencyState) -> Answer {
         let deadline = dependency.policy.timeouts.probe;
-        let mut ask =
-            Ask::new(dependency.name.clone(), dependency.source.clone(), deadline, self.secrets.clone());
-        ask.seen = state.observed_revision().cloned();
-        ask.cursor = state.observed.as_ref().and_then(|o| o.cursor.clone());
-        ask.accounted = state.accounted_revision().cloned();
-        ask.last_start = state.last_start;
-        ask.building = state.held.is_some();
+        let ask = self.ask_of(dependency, state, deadline);
         let answer = async {
             self.key_of(&dependency.source)?;
             let probe = self.probes.get(&dependency.source.probe);
@@ -263,9 +254,7 @@ impl Inner {
         };
         match answer {
             Ok(probed) => Answer::Probed(probed),
-            Err(error) => {
-                Answer::Failed(ProbeFailure { kind: error.kind(), permanent: false, message: error.report() })
-            }
+            Err(error) => failed(&error),
         }
     }
 }
