@@ -31,8 +31,14 @@ const DEPENDENCIES: [(&str, &[&str]); 3] =
 #[tokio::main]
 async fn main() -> Result<()> {
     let temporary = tempfile::tempdir().map_err(Error::transient)?;
-    let folder = std::env::args().nth(1).map_or_else(|| temporary.path().to_owned(), Into::into);
-    println!("Everything is kept in {}.\n", folder.display());
+    let named = std::env::args().nth(1);
+    let folder = named.as_ref().map_or_else(|| temporary.path().to_owned(), Into::into);
+    println!("Everything is kept in {}.", folder.display());
+    if named.is_none() {
+        println!("It is removed at the end; to keep it: cargo run --example quickstart -- FOLDER");
+    }
+    println!("\nTwo projects share a dependency: website has libsum and frontend, tools has libsum and cli.");
+    println!("Each dependency is a branch of one git repository, looked at every second.\n");
     let repository = Repository::open(&folder.join("repository"))?;
     for (branch, _) in DEPENDENCIES {
         repository.ensure_branch(branch)?;
@@ -61,6 +67,12 @@ async fn main() -> Result<()> {
     println!("--- What is there is built once.\n");
     narrator.until(|s| s.iter().all(|d| d.is_settled)).await?;
     narrator.projects().await?;
+    println!(
+        "\nEach build makes a project build of every project that has the dependency, named by day and number. In it a"
+    );
+    println!(
+        "fresh slot is what was just built; a carried one is the newest good build of a dependency that did not change."
+    );
 
     println!("\n--- Somebody commits to libsum, and nothing else.\n");
     let revision = repository.commit("libsum")?;
@@ -74,7 +86,7 @@ async fn main() -> Result<()> {
 
     let artifact = show::artifact(&scheduler, "libsum").await?;
     println!("\nThe new artifact of libsum says: {}", artifact.trim());
-    println!("Why is frontend not building? {:?}", scheduler.why_not_building("frontend").await?);
+    println!("Why is frontend not building? {:?}.", scheduler.why_not_building("frontend").await?);
 
     let built: Vec<&str> = narrator.started_since_commit().collect();
     if built != ["libsum"] {
@@ -118,10 +130,10 @@ pub(crate) async fn moment() {
 pub(crate) fn line(kind: &EventKind) -> Option<String> {
     Some(match kind {
         EventKind::Observed { revision, .. } => format!("sees {}", &revision.as_str()[..12]),
-        EventKind::Decided { decision, .. } => format!("decides {decision}"),
+        EventKind::Decided { decision, .. } => format!("is decided on: {decision}"),
         EventKind::BuildSubmitted { .. } => "is building".into(),
         EventKind::BuildEnded { phase, .. } => format!("has {phase}"),
-        EventKind::Linked { .. } => "is linked".into(),
+        EventKind::Linked { .. } => "now stands with this build in its projects".into(),
         EventKind::HealthChanged { health, .. } => format!("is {health}"),
         _ => return None,
     })

@@ -9,8 +9,10 @@ use capomastro_core::{
     time::Clock as _,
     why::WhyNotBuilding,
 };
-use capomastro_testkit::{ControllableLauncher, ExpiringLock, SeededRandom, fakes::LaunchAnswer};
-use capomastro_tests::{Stage, each_minute, revision, somebody};
+use capomastro_testkit::{
+    ControllableLauncher, ExpiringLock, ScriptedProbe, SeededRandom, fakes::LaunchAnswer,
+};
+use capomastro_tests::{Stage, each_minute, plain_spec, revision, somebody};
 use std::sync::Arc;
 
 /// A stage on which r1 of "lib" is being built.
@@ -101,6 +103,23 @@ async fn a_retry_builds_the_same_again() {
 }
 
 #[tokio::test]
+async fn a_build_of_another_source_is_not_repeated() {
+    let s = building(each_minute()).await;
+    let old = s.end("lib", Outcome::Failed).await;
+    s.probe.set("fork", "x1");
+    let mut fork = plain_spec("lib", each_minute());
+    fork.source = ScriptedProbe::source("fork");
+    s.scheduler.apply(&fork).await.unwrap();
+    s.settle().await;
+    s.end("lib", Outcome::Succeeded).await;
+    let refused = s.scheduler.retry(old.id, &somebody()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert!(refused.message().contains("trigger the dependency"), "{refused}");
+    s.settle().await;
+    assert_eq!(s.built("lib"), ["r1", "x1"]);
+}
+
+#[tokio::test]
 async fn a_permanent_refusal_waits_for_a_person() {
     let s = Stage::new(ControllableLauncher::accepting());
     s.probe.set("lib", "r1");
@@ -125,7 +144,7 @@ async fn a_permanent_refusal_waits_for_another_job() {
     s.launcher.answer_next(LaunchAnswer::Refuse { permanent: true });
     s.define("lib", &[], each_minute()).await;
     s.pass(100).await;
-    let mended = capomastro_tests::plain_spec("lib", each_minute()).with_job("mended");
+    let mended = plain_spec("lib", each_minute()).with_job("mended");
     s.scheduler.apply(&mended).await.unwrap();
     s.settle().await;
     assert_eq!(s.built("lib"), ["r1"]);
@@ -272,7 +291,7 @@ async fn a_lock_that_others_keep_is_a_reason() {
     let lock = ExpiringLock::new(Arc::new(clock.clone()), std::time::Duration::from_secs(30));
     let store = Arc::new(capomastro_core::InMemoryStore::new(Arc::new(clock.clone())));
     let launcher = ControllableLauncher::accepting();
-    let probe = capomastro_testkit::ScriptedProbe::new();
+    let probe = ScriptedProbe::new();
     let s = Stage::over(store, clock, probe, launcher, |b| b.lock(Arc::new(lock.clone())));
     s.probe.set("lib", "r1");
     s.define("lib", &[], each_minute()).await;
@@ -285,6 +304,10 @@ async fn a_lock_that_others_keep_is_a_reason() {
     );
     s.manual("lib").await;
     let stuck = s.running("lib").await;
+    lock.unreachable(true);
+    s.scheduler.break_lock("lib", &somebody(), "stuck").await.unwrap_err();
+    assert_eq!(s.running("lib").await, stuck, "a lock that is away leaves all as it was");
+    lock.unreachable(false);
     s.scheduler.break_lock("lib", &somebody(), "stuck").await.unwrap();
     s.manual("lib").await;
     s.pass(20).await;

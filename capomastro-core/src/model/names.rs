@@ -11,7 +11,8 @@ macro_rules! names {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
         $(#[$doc])*
         ///
-        /// 1 to 200 bytes of UTF-8 without control characters and without blanks at either end. Spaces, slashes
+        /// 1 to 200 bytes of UTF-8 without control characters, characters that are not seen or turn
+        /// the direction of text, and blanks at either end. Spaces, slashes
         /// and emoji inside are allowed: a name is never used as a path or as part of a command.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -72,6 +73,8 @@ fn check_name(what: &str, s: &str) -> Result<()> {
         "is longer than 200 bytes"
     } else if s.chars().any(char::is_control) {
         "contains a control character, such as a line break"
+    } else if s.chars().any(is_deceptive) {
+        "contains a character that is not seen or turns the direction of the text"
     } else if s.trim() != s {
         "starts or ends with a blank"
     } else {
@@ -79,6 +82,12 @@ fn check_name(what: &str, s: &str) -> Result<()> {
     };
     Err(Error::invalid(format!("{what} {problem}: give 1 to 200 bytes of printable text"))
         .with_context("name", s.escape_debug()))
+}
+
+/// Whether a character makes two names look alike, or a line of a log look like another: zero-width ones, and those that
+/// turn the direction of text. The joiners that emoji and some scripts need are not among them.
+const fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }
 
 /// What answers together: sources with equal keys (kind, canonical remote, credentials) are answered by one run of
@@ -120,14 +129,14 @@ mod tests {
 
     #[test]
     fn names_with_spaces_slashes_and_emoji_are_names() {
-        for good in ["a", "lib foo", "lib/foo", "../x", "🦀", "ö\u{301}"] {
+        for good in ["a", "lib foo", "lib/foo", "../x", "🦀", "👩\u{200d}🔧", "ö\u{301}"] {
             assert_eq!(good.parse::<DependencyName>().unwrap().as_str(), good);
         }
     }
 
     #[test]
     fn names_that_would_confuse_are_refused_with_what_to_do() {
-        for bad in ["", " a", "a ", "a\nb", "a\0b", "a\u{7f}", &"x".repeat(201)] {
+        for bad in ["", " a", "a ", "a\nb", "a\0b", "a\u{7f}", "a\u{202e}b", "a\u{200b}", &"x".repeat(201)] {
             let e = bad.parse::<ProjectName>().unwrap_err();
             assert_eq!(e.kind(), crate::ErrorKind::InvalidInput, "{bad:?}");
             assert!(e.to_string().contains("give 1 to 200 bytes"), "{e}");

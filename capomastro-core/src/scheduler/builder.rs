@@ -1,6 +1,6 @@
 //! Putting a scheduler together.
 
-use super::{Inner, Scheduler, budgets::SharedBudgets};
+use super::{Inner, Scheduler, budgets::SharedBudgets, commit::Turns};
 use crate::{
     Error, Result,
     budget::Budget,
@@ -341,6 +341,7 @@ impl SchedulerBuilder {
                 clock,
                 random,
                 holder,
+                turns: Turns::default(),
                 budgets: SharedBudgets::new(self.remote_budget, kind_budgets),
                 config,
                 wake: Notify::new(),

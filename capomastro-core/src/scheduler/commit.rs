@@ -7,26 +7,62 @@ use crate::{
     model::CommitId,
     store::{Committed, Draft},
 };
-use std::time::Duration;
+use futures_util::future::{Either, select};
+use std::{pin::pin, sync::Arc, time::Duration};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// How often a decision is made anew because what it had read was changed meanwhile.
 const MOST_CONFLICTS: u32 = 100;
 /// How often a batch is repeated whose outcome is not known.
 const MOST_REPEATS: u32 = 6;
 
-/// Counts how often a decision was made anew.
+/// How long a decision that is made anew waits for its turn. A future that has its turn may be one that nobody polls.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How many records can be stood in line for at once.
+const LINES: usize = 32;
+
+/// The lines in which the decisions of this process stand that have met a conflict, by the record they met it on. Without
+/// them a hundred callers that want the same record make a hundred rounds of which each lets one through.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(u32);
+pub(super) struct Turns([Arc<Mutex<()>>; LINES]);
+
+impl Turns {
+    fn line(&self, error: &Error) -> Arc<Mutex<()>> {
+        let record = error.context().find(|(key, _)| *key == "record").map_or("", |(_, record)| record);
+        let sum = record.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        self.0.get(sum % LINES).map(Arc::clone).unwrap_or_default()
+    }
+}
+
+/// Counts how often a decision was made anew, and keeps its turn. Dropped before anything slow is done.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    made: u32,
+    turn: Option<OwnedMutexGuard<()>>,
+}
 
 impl Attempts {
-    /// `Ok` if the decision is to be made anew after this error.
-    pub(super) fn again(&mut self, error: Error) -> Result<()> {
-        self.0 += 1;
-        if error.kind() == ErrorKind::Conflict && self.0 < MOST_CONFLICTS {
-            metrics::counter!("capomastro_commit_conflicts_total").increment(1);
-            return Ok(());
+    /// `Ok` if the decision is to be made anew after this error; waits for its turn.
+    pub(super) async fn again(&mut self, inner: &Inner, error: Error) -> Result<()> {
+        self.made += 1;
+        if error.kind() != ErrorKind::Conflict {
+            return Err(error);
         }
-        Err(error)
+        if self.made == MOST_CONFLICTS {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "others kept changing what this call is about: call again",
+            )
+            .with_source(error));
+        }
+        metrics::counter!("capomastro_commit_conflicts_total").increment(1);
+        self.turn = None;
+        let line = inner.turns.line(&error);
+        self.turn = match select(pin!(line.lock_owned()), pin!(inner.clock.sleep(PATIENCE))).await {
+            Either::Left((turn, _)) => Some(turn),
+            Either::Right(_) => None,
+        };
+        Ok(())
     }
 }
 

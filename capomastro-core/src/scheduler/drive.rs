@@ -200,7 +200,7 @@ impl Inner {
             draft.put(Record::Build(build));
             match self.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(self, e).await?,
             }
         }
     }
@@ -215,7 +215,7 @@ impl Inner {
             draft.put(Record::Build(build));
             match self.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(self, e).await?,
             }
         }
     }
@@ -242,7 +242,7 @@ impl Inner {
                         again = Some(later);
                         break;
                     }
-                    Err(e) => attempts.again(e)?,
+                    Err(e) => attempts.again(self, e).await?,
                 }
             }
         }

@@ -71,11 +71,12 @@ impl Inner {
         loop {
             match self.try_evaluate_due(claim, id).await {
                 Ok(Some(begun)) => {
+                    drop(attempts);
                     self.launch_begun(begun).await;
                     return Ok(());
                 }
                 Ok(None) => return Ok(()),
-                Err(error) => attempts.again(error)?,
+                Err(error) => attempts.again(self, error).await?,
             }
         }
     }

@@ -61,7 +61,7 @@ impl Journal for MemoJournal<'_> {
             draft.put(Record::Build(build));
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(self.inner, e).await?,
             }
         }
     }
@@ -110,7 +110,7 @@ impl Inner {
         let mut attempts = Attempts::default();
         loop {
             match self.try_step(id, claim, &decide).await {
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(self, e).await?,
                 done => return done,
             }
         }
@@ -318,7 +318,7 @@ impl Inner {
                     metrics::counter!("capomastro_orphans_total").increment(1);
                     return Ok(());
                 }
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(self, e).await?,
             }
         }
     }

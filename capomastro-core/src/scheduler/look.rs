@@ -192,10 +192,13 @@ impl Inner {
         let mut attempts = Attempts::default();
         loop {
             match self.try_settle(&claim, &look, &answer).await {
-                Ok(Some(begun)) => return self.launch_begun(begun).await,
+                Ok(Some(begun)) => {
+                    drop(attempts);
+                    return self.launch_begun(begun).await;
+                }
                 Ok(None) => return,
                 Err(error) => {
-                    if let Err(error) = attempts.again(error) {
+                    if let Err(error) = attempts.again(self, error).await {
                         return self.stall(claim, &error);
                     }
                 }

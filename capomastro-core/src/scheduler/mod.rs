@@ -57,6 +57,7 @@ struct Inner {
     random: Arc<dyn Random>,
     holder: HolderId,
     budgets: SharedBudgets,
+    turns: commit::Turns,
     config: Config,
     /// Somebody in this process made work due.
     wake: Notify,

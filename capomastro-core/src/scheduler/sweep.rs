@@ -164,7 +164,7 @@ impl Inner {
                     metrics::counter!("capomastro_records_deleted_total").increment(1);
                     return Ok(true);
                 }
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(self, e).await?,
             }
         }
     }

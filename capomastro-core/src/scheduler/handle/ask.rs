@@ -207,7 +207,7 @@ impl Scheduler {
         let mut attempts = Attempts::default();
         loop {
             match self.inner.try_trigger(dependency, &request).await {
-                Err(error) => attempts.again(error)?,
+                Err(error) => attempts.again(&self.inner, error).await?,
                 done => {
                     self.inner.wake.notify_one();
                     return done;
@@ -255,7 +255,7 @@ impl Scheduler {
         let mut attempts = Attempts::default();
         loop {
             match self.inner.try_build_project(project, request).await {
-                Err(error) => attempts.again(error)?,
+                Err(error) => attempts.again(&self.inner, error).await?,
                 done => {
                     self.inner.wake.notify_one();
                     return done;

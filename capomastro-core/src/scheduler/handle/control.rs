@@ -47,7 +47,7 @@ impl Scheduler {
         let mut attempts = Attempts::default();
         loop {
             match self.inner.try_withdraw(trigger, by).await {
-                Err(error) => attempts.again(error)?,
+                Err(error) => attempts.again(&self.inner, error).await?,
                 done => return done,
             }
         }
@@ -64,7 +64,7 @@ impl Scheduler {
         let mut attempts = Attempts::default();
         loop {
             match self.inner.try_cancel(build, by).await {
-                Err(error) => attempts.again(error)?,
+                Err(error) => attempts.again(&self.inner, error).await?,
                 done => {
                     self.inner.wake.notify_one();
                     return done;
@@ -76,13 +76,23 @@ impl Scheduler {
     /// Builds again what a build was to build: the same revision with the same parameters, as a manual trigger.
     ///
     /// # Errors
-    /// As [`trigger`](Scheduler::trigger), and [`NotFound`](ErrorKind::NotFound) if there is no such build.
+    /// As [`trigger`](Scheduler::trigger), [`NotFound`](ErrorKind::NotFound) if there is no such build, and
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the source was edited since.
     pub async fn retry(&self, build: BuildId, by: &Requester) -> Result<ReceiptId> {
         let build = self.build(build).await?;
         let dependency = self.inner.dependency_of(&mut self.inner.draft(), &build).await?;
         if dependency.deleted_at.is_some() {
             return Err(Error::new(ErrorKind::NotFound, "the build's dependency was deleted")
                 .with_context("dependency", dependency.name));
+        }
+        let state = self.inner.state_of(&mut self.inner.draft(), dependency.id).await?;
+        if build.epoch != state.epoch {
+            return Err(Error::invalid(
+                "the build was of the source as it was before an edit, and its revision means nothing to the source as \
+                 it is: trigger the dependency instead",
+            )
+            .with_context("build", build.id)
+            .with_context("dependency", dependency.name));
         }
         let mut request =
             TriggerRequest::manual().by(by.clone()).at(build.revision).on_held(OnHeld::Coalesce);
@@ -126,7 +136,7 @@ impl Scheduler {
             draft.put(Record::State(state));
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(&self.inner, e).await?,
             }
         }
     }
@@ -141,7 +151,7 @@ impl Scheduler {
         let mut attempts = Attempts::default();
         loop {
             match self.inner.try_resume(dependency).await {
-                Err(error) => attempts.again(error)?,
+                Err(error) => attempts.again(&self.inner, error).await?,
                 Ok(()) => {
                     self.inner.wake.notify_one();
                     return Ok(());
@@ -154,13 +164,14 @@ impl Scheduler {
     /// system may still run it. What waits is decided in the same commit.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if the name is unknown or no build holds the dependency.
+    /// [`NotFound`](ErrorKind::NotFound) if the name is unknown or no build holds the dependency. What a lock that is kept
+    /// elsewhere says: then nothing was broken.
     pub async fn break_lock(&self, dependency: &str, by: &Requester, reason: &str) -> Result<BuildId> {
         check_reason(reason)?;
         let mut attempts = Attempts::default();
         loop {
             match self.inner.try_break(dependency, by, reason).await {
-                Err(error) => attempts.again(error)?,
+                Err(error) => attempts.again(&self.inner, error).await?,
                 done => {
                     self.inner.wake.notify_one();
                     return done;
@@ -257,12 +268,10 @@ impl Inner {
         let Step::End(end) = situation.broken(by.as_str(), reason) else {
             return Err(Error::new(ErrorKind::Conflict, "the build has ended meanwhile"));
         };
-        let ask = LockAsk::new(found.id, found.name.clone(), build.id, None, state.fence);
-        let id = found.id;
-        self.finish(draft, None, found, *end, true).await?;
-        let is_free = self.state_of(&mut self.draft(), id).await?.held.is_none();
-        if build.lease.is_some() && is_free {
-            // The lock is kept elsewhere: take it from whoever it thinks has it, and give it back.
+        if build.lease.is_some() {
+            // The lock is kept elsewhere: take it from whoever it thinks has it, and give it back. Before the end is
+            // recorded, so that what is started next can have it, and so that a lock that is away leaves all as it was.
+            let ask = LockAsk::new(found.id, found.name.clone(), build.id, None, state.fence);
             let lease = self
                 .in_time(self.lock.take_over(&ask, reason), Err)
                 .await
@@ -271,6 +280,7 @@ impl Inner {
                 .await
                 .map_err(|e| e.with_operation("release the lock"))?;
         }
+        self.finish(draft, None, found, *end, true).await?;
         Ok(build.id)
     }
 

@@ -9,7 +9,7 @@ use crate::{
     launch::Promise,
     model::{
         Cause, Dependency, DependencyId, DependencyName, DependencyState, EndReason, Project, ProjectId,
-        ProjectName, ReceiptState,
+        ProjectName, ReceiptState, RetryReason,
     },
     schedule::next_due,
     scheduler::{Inner, Scheduler, apply::settle, commit::Attempts},
@@ -95,11 +95,11 @@ impl Scheduler {
                 }
                 // Somebody defined the same name meanwhile.
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                    attempts.again(
-                        Error::new(ErrorKind::Conflict, "the name was taken meanwhile").with_source(e),
-                    )?;
+                    let taken =
+                        Error::new(ErrorKind::Conflict, "the name was taken meanwhile").with_source(e);
+                    attempts.again(inner, taken).await?;
                 }
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(&self.inner, e).await?,
             }
         }
     }
@@ -125,7 +125,7 @@ impl Scheduler {
             draft.put(Record::Dependency(found));
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(&self.inner, e).await?,
             }
         }
     }
@@ -155,7 +155,7 @@ impl Scheduler {
             draft.put(Record::Dependency(found));
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(&self.inner, e).await?,
             }
         }
     }
@@ -302,7 +302,8 @@ impl Inner {
         if found.policy != spec.policy {
             what.push("policy");
         }
-        if let Some(retry) = state.retry.as_mut().filter(|_| what.iter().any(|w| *w != "policy")) {
+        let refused = state.retry.as_mut().filter(|r| r.reason == RetryReason::LaunchRefused);
+        if let Some(retry) = refused.filter(|_| what.iter().any(|w| *w != "policy")) {
             // A refusal may be mended by the change.
             retry.not_before = Some(now);
             draft.due(DueChange::Set {

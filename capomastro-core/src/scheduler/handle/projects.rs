@@ -29,11 +29,11 @@ impl Scheduler {
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(id),
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                    attempts.again(
-                        Error::new(ErrorKind::Conflict, "the name was taken meanwhile").with_source(e),
-                    )?;
+                    let taken =
+                        Error::new(ErrorKind::Conflict, "the name was taken meanwhile").with_source(e);
+                    attempts.again(&self.inner, taken).await?;
                 }
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(&self.inner, e).await?,
             }
         }
     }
@@ -58,7 +58,7 @@ impl Scheduler {
             draft.put(Record::Project(found));
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(&self.inner, e).await?,
             }
         }
     }
@@ -90,7 +90,7 @@ impl Scheduler {
             draft.event(Event::of_project(found.id, EventKind::Deleted));
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(&self.inner, e).await?,
             }
         }
     }
@@ -164,7 +164,7 @@ impl Scheduler {
             draft.put(Record::State(state));
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(&self.inner, e).await?,
             }
         }
     }
@@ -213,7 +213,7 @@ impl Scheduler {
             }
             match self.inner.commit(draft).await {
                 Ok(_) => return Ok(()),
-                Err(e) => attempts.again(e)?,
+                Err(e) => attempts.again(&self.inner, e).await?,
             }
         }
     }
