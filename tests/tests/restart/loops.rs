@@ -29,14 +29,14 @@ fn kills() -> u32 {
 }
 
 /// Chances from a seed.
-struct Chance(SeededRandom);
+pub(crate) struct Chance(SeededRandom);
 
 impl Chance {
-    fn of(lane: u32) -> Self {
+    pub(crate) fn of(lane: u32) -> Self {
         Self(SeededRandom::new(option("CAPOMASTRO_TEST_SEED", 20_260_101) + u64::from(lane)))
     }
 
-    fn below(&self, n: u64) -> u64 {
+    pub(crate) fn below(&self, n: u64) -> u64 {
         u64::try_from(self.0.bits() % u128::from(n)).unwrap()
     }
 
@@ -44,13 +44,13 @@ impl Chance {
         usize::try_from(self.below(n as u64)).unwrap()
     }
 
-    fn moment(&self) -> Duration {
+    pub(crate) fn moment(&self) -> Duration {
         Duration::from_millis(self.below(LONGEST_LIFE))
     }
 }
 
 /// Something new in one of the repositories, sometimes with a push.
-async fn something_new(world: &World, chance: &Chance) {
+pub(crate) async fn something_new(world: &World, chance: &Chance) {
     let name = &world.names()[chance.below_len(world.names().len())];
     world.commit(name);
     if chance.below(2) == 0 {
