@@ -34,7 +34,7 @@ pub(crate) const POINTS: [&str; 12] = [
     "after observe",
 ];
 
-/// One of the times that a process comes to a point: the name of the point, and the how manieth time from 1.
+/// One of the times that a process comes to a point: the name of the point, and the number of the time, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) point: String,
