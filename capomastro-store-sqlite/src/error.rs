@@ -118,6 +118,12 @@ impl Failure {
         Self { code: None, text }
     }
 
+    /// A failure of a file that SQLite knows nothing of.
+    pub(crate) fn of_file(e: &std::io::Error) -> Self {
+        let full = matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        Self { code: Some(if full { 13 } else { 10 }), text: e.to_string() }
+    }
+
     /// The library's error for a failure after which nothing was written.
     pub(crate) fn error(&self, path: &Path) -> Error {
         let error = match self.code.map(meaning) {
@@ -146,6 +152,11 @@ impl Failure {
     /// Whether this failure of COMMIT certainly wrote nothing.
     pub(crate) fn nothing_committed(&self) -> bool {
         self.code.is_some_and(commit_wrote_nothing)
+    }
+
+    /// Whether reading, writing or syncing a file failed.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        self.code.is_some_and(|c| c & 0xff == 10)
     }
 
     /// Whether this is about a lock that another connection holds.

@@ -41,6 +41,7 @@ mod connect;
 mod copy;
 mod due;
 mod error;
+mod log;
 mod migrate;
 mod read;
 mod rows;

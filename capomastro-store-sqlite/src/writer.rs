@@ -6,6 +6,7 @@ use crate::{
     connect::open_writer,
     due::PutBacks,
     error::{Failure, closed},
+    log,
     migrate::{SCHEMA, judge},
     rows::EncodedBatch,
 };
@@ -97,7 +98,7 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
         std::thread::Builder::new().name("capomastro-sqlite-writer".into()).spawn(move || {
-            Desk { conn, settings, durable: true }.run(&receiver);
+            Desk { conn, settings, durable: true, in_doubt: false }.run(&receiver);
             drop(alive);
         })?;
         Ok(Self { sender, places: Arc::new(Semaphore::new(WAITING)) })
@@ -158,6 +159,13 @@ impl Trouble {
         }
     }
 
+    fn is_of_disk(&self) -> bool {
+        match self {
+            Self::Begin(f) | Self::Apply(f) | Self::Commit(f) => f.is_of_disk(),
+            Self::Schema(_) => false,
+        }
+    }
+
     /// Whether the operations of the group may succeed one by one.
     fn is_of_one(&self) -> bool {
         match self {
@@ -173,6 +181,8 @@ struct Desk {
     settings: Settings,
     /// Whether COMMIT waits for the disk now.
     durable: bool,
+    /// Whether the disk may have lost a part of the log that is not written back yet.
+    in_doubt: bool,
 }
 
 impl Desk {
@@ -221,19 +231,30 @@ impl Desk {
     }
 
     /// Writes the log back and empties it. Returns whether that was possible now.
-    fn checkpoint(&self) -> bool {
-        let done = self.conn.busy_timeout(Duration::ZERO).and_then(|()| {
-            self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, i64>(0))
+    fn checkpoint(&mut self) -> bool {
+        let done = self.conn.busy_timeout(Duration::ZERO).map_err(Failure::from).and_then(|()| {
+            self.clear_doubt()?;
+            Ok(self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, i64>(0))?)
         });
         // A busy timeout that cannot be set again shows itself at the next lock.
         self.conn.busy_timeout(self.settings.busy).ok();
         match done {
             Ok(busy) => busy == 0,
             Err(e) => {
+                self.in_doubt |= e.is_of_disk();
                 tracing::debug!(error = %e, "the store's log could not be written back now");
                 false
             }
         }
+    }
+
+    /// Nothing is built on a log of which the disk may have lost a part.
+    fn clear_doubt(&mut self) -> Result<(), Failure> {
+        if self.in_doubt {
+            log::write_again(&self.conn, &self.settings.path)?;
+            self.in_doubt = false;
+        }
+        Ok(())
     }
 
     fn group(&mut self, mut jobs: Vec<Job>) {
@@ -277,7 +298,8 @@ impl Desk {
 
     fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Answer>>, Trouble> {
         let done = self.transaction(jobs);
-        if done.is_err() {
+        if let Err(trouble) = &done {
+            self.in_doubt |= trouble.is_of_disk();
             self.mend();
         }
         done
@@ -285,6 +307,7 @@ impl Desk {
 
     /// All jobs in one transaction; what is refused leaves no trace in it.
     fn transaction(&mut self, jobs: &[Job]) -> Result<Vec<Result<Answer>>, Trouble> {
+        self.clear_doubt().map_err(Trouble::Begin)?;
         self.sync(jobs.iter().any(|job| !job.work.is_lossy())).map_err(Trouble::Begin)?;
         let tx = self
             .conn
@@ -380,7 +403,7 @@ mod tests {
         let busy = Duration::from_millis(10);
         let conn = open_writer(&path, busy).unwrap();
         let settings = Settings { path, clock: Arc::new(SystemClock), busy, idle: Duration::from_secs(1) };
-        Desk { conn, settings, durable: true }
+        Desk { conn, settings, durable: true, in_doubt: false }
     }
 
     fn claim() -> Work {

@@ -296,19 +296,36 @@ async fn a_commit_that_fails_after_the_lock_was_acquired_gives_the_lock_back() {
 
 #[tokio::test]
 async fn a_commit_that_may_have_been_made_keeps_the_lock() {
-    let (stage, store, lock) = faulty(ControllableLauncher::auto_succeed());
+    // Nobody is told however often it is repeated; or the store fails in another way when it is repeated, which says
+    // nothing of the first time.
+    let lost = [Fault::AnswerLost; 7].to_vec();
+    let full = [vec![Fault::AnswerLost], vec![Fault::Fails(ErrorKind::StorageFull); 6]].concat();
+    let down = [vec![Fault::AnswerLost; 2], vec![Fault::Fails(ErrorKind::Unavailable); 5]].concat();
+    for faults in [lost, full, down] {
+        let (stage, store, lock) = faulty(ControllableLauncher::auto_succeed());
+        stage.probe.set("a", "r1");
+        tick_through(&stage).await;
+        stage.define("a", &[], Policy::default()).await;
+        store.next_commits(faults.clone());
+        tick_through(&stage).await;
+        let build = stage.last_build("a").await;
+        assert_eq!((build.phase, stage.launcher.launch_calls()), (Phase::Launching, 0), "{faults:?}");
+        assert_eq!(lock.holder(build.dependency), Some(build.id), "{faults:?}");
+        stage.pass_until_phase(600, "a", Phase::Succeeded).await;
+        assert_eq!(stage.launcher.builds().len(), 1);
+        assert_eq!(stage.count_events("a", |e| matches!(e, EventKind::LeaseLost { .. })).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_may_have_been_made_is_repeated_through_a_short_outage() {
+    let (stage, store, _) = faulty(ControllableLauncher::auto_succeed());
     stage.probe.set("a", "r1");
-    tick_through(&stage).await;
     stage.define("a", &[], Policy::default()).await;
-    // Nobody is told however often it is repeated.
-    store.next_commits([Fault::AnswerLost; 7]);
+    store.next_commits([Fault::AnswerLost, Fault::Fails(ErrorKind::StorageFull)]);
     tick_through(&stage).await;
-    let build = stage.last_build("a").await;
-    assert_eq!((build.phase, stage.launcher.launch_calls()), (Phase::Launching, 0));
-    assert_eq!(lock.holder(build.dependency), Some(build.id));
-    stage.pass_until_phase(600, "a", Phase::Succeeded).await;
+    stage.pass_until_phase(5, "a", Phase::Succeeded).await;
     assert_eq!(stage.launcher.builds().len(), 1);
-    assert_eq!(stage.count_events("a", |e| matches!(e, EventKind::LeaseLost { .. })).await, 0);
 }
 
 #[tokio::test]

@@ -73,21 +73,76 @@ impl Inner {
         Draft::new(self.store.as_ref(), id, self.holder.clone())
     }
 
-    /// Writes a draft.
+    /// Writes a draft. A batch of unknown outcome is repeated. Whatever but a refusal comes of that says nothing of the
+    /// earlier times: the outcome stays unknown.
     pub(super) async fn commit(&self, draft: Draft<'_>) -> Result<Committed> {
         let batch = draft.finish();
         let mut wait = Duration::from_millis(20);
+        let mut is_unknown = false;
         let mut repeats = 0;
         loop {
-            match self.store.commit(&batch).await {
-                Err(e) if e.retry() == Retry::SameAgain && repeats < MOST_REPEATS => {
-                    repeats += 1;
-                    tracing::debug!(error = %e.report(), repeats, "repeating a commit of unknown outcome");
-                    self.clock.sleep(wait).await;
-                    wait *= 2;
-                }
-                other => return other.map_err(|e| e.with_operation("commit")),
+            let error = match self.store.commit(&batch).await {
+                Ok(committed) => return Ok(committed),
+                Err(error) => error.with_operation("commit"),
+            };
+            is_unknown |= error.retry() == Retry::SameAgain;
+            if !is_unknown || is_refusal(error.kind()) {
+                return Err(error);
             }
+            if repeats == MOST_REPEATS {
+                return Err(unknown(error));
+            }
+            repeats += 1;
+            tracing::debug!(error = %error.report(), repeats, "repeating a commit of unknown outcome");
+            self.clock.sleep(wait).await;
+            wait *= 2;
+        }
+    }
+}
+
+/// Whether this answer proves that the batch was not written before: a store looks for its id first.
+const fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Conflict | ErrorKind::ClaimLost | ErrorKind::AlreadyExists | ErrorKind::InvalidInput
+    )
+}
+
+/// The error of a batch that may have been written, whatever its last repetition says.
+fn unknown(last: Error) -> Error {
+    if last.kind() == ErrorKind::OutcomeUnknown {
+        return last;
+    }
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        "it is not known whether the commit was written, and the store has failed since: see its last failure, and look at what is stored",
+    )
+    .with_operation("commit")
+    .with_source(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_unknown_says_so_and_why() {
+        for (kind, report) in [(ErrorKind::StorageFull, "no room"), (ErrorKind::OutcomeUnknown, "no room")] {
+            let error = unknown(Error::new(kind, "no room"));
+            assert_eq!((error.kind(), error.retry()), (ErrorKind::OutcomeUnknown, Retry::SameAgain));
+            assert!(error.report().contains(report), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_comes_after_the_look_for_the_id_is_a_refusal() {
+        use ErrorKind as K;
+        for kind in [K::Conflict, K::ClaimLost, K::AlreadyExists, K::InvalidInput] {
+            assert!(is_refusal(kind), "{kind}");
+        }
+        for kind in [K::OutcomeUnknown, K::Unavailable, K::StorageFull, K::ReadOnly, K::TimedOut, K::Internal]
+        {
+            assert!(!is_refusal(kind), "{kind}");
         }
     }
 }

@@ -110,6 +110,8 @@ pub(crate) fn says_what_to_do(e: &Error) {
         "read again",
         "close",
         "set ",
+        "look in",
+        "repeat",
     ];
     assert!(verbs.iter().any(|v| e.message().contains(v)), "{e}");
 }

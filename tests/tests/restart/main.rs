@@ -2,8 +2,19 @@
 //! any moment and started again.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod ahead;
+mod broken;
+mod checks;
+mod deadly;
+mod full;
 mod killed;
+mod loops;
 mod process;
 mod shared;
 mod stopped;
+mod walked;
 mod world;
+
+#[allow(dead_code, reason = "the store's own tests use all of it")]
+#[path = "../../../capomastro-store-sqlite/tests/disk/shim.rs"]
+mod shim;

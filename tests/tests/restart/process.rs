@@ -1,6 +1,10 @@
 //! A scheduler as a process of its own: this test binary, executed again.
 
-use crate::world::World;
+use crate::{
+    ahead::Ahead,
+    deadly::{Deadly, Place, Points},
+    world::World,
+};
 use async_trait::async_trait;
 use capomastro_core::{
     Result, Scheduler,
@@ -15,6 +19,7 @@ use serde_json::Value;
 use std::{
     fs::OpenOptions,
     io::{Read as _, Write as _},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
@@ -23,6 +28,8 @@ use std::{
 
 const ROOT: &str = "CAPOMASTRO_TEST_ROOT";
 const NAME: &str = "CAPOMASTRO_TEST_NAME";
+/// The point at which it kills itself, and at which time.
+const LAST: [&str; 2] = ["CAPOMASTRO_TEST_LAST_POINT", "CAPOMASTRO_TEST_LAST_TIME"];
 
 /// How long a stopped scheduler may take to end.
 const END: Duration = Duration::from_secs(20);
@@ -42,7 +49,7 @@ impl Signed {
 }
 
 /// Appends a line at once, so that lines of several processes do not mix.
-fn append(file: &Path, line: &str) {
+pub(crate) fn append(file: &Path, line: &str) {
     OpenOptions::new().append(true).create(true).open(file).unwrap().write_all(line.as_bytes()).unwrap();
 }
 
@@ -74,24 +81,37 @@ impl BuildLauncher for Signed {
     }
 }
 
-/// A scheduler over what is in this folder, with leases so short that takeovers are quick.
-pub(crate) fn scheduler(root: &Path, name: &str) -> (Scheduler, Arc<SqliteStore>) {
-    let store = Arc::new(SqliteStore::builder(root.join("capomastro.sqlite3")).open().unwrap());
+/// A scheduler over what is in this folder. Its leases are short, so that takeovers are quick, unless the world's clock can
+/// be set forward; then they are the usual ones.
+pub(crate) fn scheduler(root: &Path, name: &str, last: Option<Place>) -> (Scheduler, Arc<SqliteStore>) {
+    let ahead = Ahead::of(root);
+    let has_usual_leases = ahead.is_there();
+    let store = SqliteStore::builder(database(root)).clock(Arc::new(ahead)).open().unwrap();
+    let store = Arc::new(store);
     let launcher = CommandLauncher::builder(root.join("builds")).build().unwrap();
     let launcher = Signed { launcher, name: name.to_owned(), file: root.join("signed") };
     let git = GitProbe::builder().runner(Arc::new(ProcessRunner::new())).build();
-    let scheduler = Scheduler::builder(Arc::clone(&store))
+    let points = Points::new(last);
+    let mut builder = Scheduler::builder(Deadly(Arc::clone(&store), points.clone()))
         .instance(name)
-        .probe("git", Arc::new(git))
-        .launcher("local", Arc::new(launcher))
-        .drive_lease(Duration::from_secs(2))
-        .request_timeout(Duration::from_millis(500))
-        .look_lease(Duration::from_secs(12))
-        .idle(Duration::from_millis(200))
-        .at_once(2)
-        .build()
-        .unwrap();
-    (scheduler, store)
+        .probe("git", Arc::new(Deadly(git, points.clone())))
+        .launcher("local", Arc::new(Deadly(launcher, points)));
+    builder = if has_usual_leases {
+        builder.idle(Duration::from_millis(20))
+    } else {
+        builder
+            .drive_lease(Duration::from_secs(2))
+            .request_timeout(Duration::from_millis(500))
+            .look_lease(Duration::from_secs(12))
+            .idle(Duration::from_millis(200))
+            .at_once(2)
+    };
+    (builder.build().unwrap(), store)
+}
+
+/// The file of a world's store, in a folder that may be a disk of its own.
+pub(crate) fn database(root: &Path) -> PathBuf {
+    root.join("store/capomastro.sqlite3")
 }
 
 /// Builds what is there until the project is complete, and stops. As the process that the other tests start and kill, it is
@@ -100,7 +120,10 @@ pub(crate) fn scheduler(root: &Path, name: &str) -> (Scheduler, Arc<SqliteStore>
 async fn a_scheduler_runs_until_it_is_stopped() {
     if let Ok(root) = std::env::var(ROOT) {
         let name = std::env::var(NAME).unwrap();
-        let (scheduler, store) = scheduler(Path::new(&root), &name);
+        let last = std::env::var(LAST[0])
+            .ok()
+            .map(|point| Place { point, time: std::env::var(LAST[1]).unwrap().parse().unwrap() });
+        let (scheduler, store) = scheduler(Path::new(&root), &name, last);
         let (ended, end) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             drop(std::io::stdin().read_to_end(&mut Vec::new()));
@@ -112,7 +135,7 @@ async fn a_scheduler_runs_until_it_is_stopped() {
         return;
     }
     let world = World::new(&["a", "b"]).await;
-    let (scheduler, store) = scheduler(world.root(), "alone");
+    let (scheduler, store) = scheduler(world.root(), "alone", None);
     scheduler.run(world.until_settled("the first builds")).await.unwrap();
     store.close().await;
     world.check().await;
@@ -130,16 +153,36 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a scheduler; does not wait for it.
     pub(crate) fn start(world: &World, name: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_with(world, name, |_| {})
+    }
+
+    /// One that kills itself at this place.
+    pub(crate) fn start_deadly(world: &World, name: &str, last: &Place) -> Self {
+        Self::start_with(world, name, |command| {
+            command.env(LAST[0], &last.point).env(LAST[1], last.time.to_string());
+        })
+    }
+
+    /// One whose process is set up in some further way.
+    pub(crate) fn start_with(world: &World, name: &str, choose: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args(["--exact", "process::a_scheduler_runs_until_it_is_stopped", "--nocapture"])
             .env(ROOT, world.root())
             .env(NAME, name)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::null());
+        choose(&mut command);
+        let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
         Self { child, stdin }
+    }
+
+    /// Whether it has killed itself; fails if it ended in another way.
+    pub(crate) fn has_died(&mut self) -> bool {
+        let status = self.child.try_wait().unwrap();
+        assert!(status.is_none_or(|s| s.signal() == Some(9)), "a scheduler ended by itself: {status:?}");
+        status.is_some()
     }
 
     /// `SIGKILL`; fails if it had ended before.
