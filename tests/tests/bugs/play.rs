@@ -19,7 +19,7 @@ pub(crate) const LASTS: u64 = 30;
 impl Play {
     pub(crate) fn store(self, sound: Arc<dyn StateStore>) -> Arc<dyn StateStore> {
         match self.0 {
-            Some(Part::Store(wrong)) => wrong(sound),
+            Some(Part::Store(wrong) | Part::Rule(wrong)) => wrong(sound),
             _ => sound,
         }
     }

@@ -179,11 +179,11 @@ fn put_id(batch: &Batch, key: Key) -> capomastro_core::model::CommitId {
 
 /// A bug that changes a batch on its way.
 macro_rules! batches {
-    ($($name:literal, $what:literal: $change:expr;)+) => {
+    ($part:ident: $($name:literal, $what:literal: $change:expr;)+) => {
         &[$(Bug {
             name: $name,
             what: $what,
-            part: Part::Store(|inner| {
+            part: Part::$part(|inner| {
                 let batch: fn(&mut Batch) = $change;
                 Arc::new(Passing { batch, ..Passing::all(inner) })
             }),
@@ -208,10 +208,11 @@ macro_rules! each {
 
 /// Without any sense of what a batch is about.
 pub(crate) const PLAIN: &[Bug] = batches! {
+    Store:
     "guards dropped", "no batch has a guard": |batch| batch.guards.clear();
     "last guard dropped", "the last guard of each batch is missing": |batch| drop(batch.guards.pop());
     "claims dropped", "no commit needs a claim": |batch| batch.claims.clear();
-    "versions dropped", "what is written anew overwrites nothing and what is changed is changed blindly": |batch| {
+    "changes dropped", "nothing is written over what is stored": |batch| {
         batch.puts.retain(|put| put.expect.is_none());
     };
     "deletes dropped", "nothing is ever deleted": |batch| batch.deletes.clear();
@@ -244,6 +245,7 @@ pub(crate) const PLAIN: &[Bug] = batches! {
 
 /// Of one step of the work: what a rule forgets, or does too early.
 pub(crate) const STEPS: &[Bug] = batches! {
+    Rule:
     "relink forgotten", "a project is not told that a build ended": |batch| {
         if ends_a_build(batch) {
             batch.puts.retain(|put| !matches!(put.record, Record::Project(_)));
