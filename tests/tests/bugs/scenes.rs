@@ -61,7 +61,9 @@ pub(crate) async fn a_change_is_built_once_and_shown(play: Play) {
     accounts(&stage, "a", &["r1", "r2"]).await;
     accounts(&stage, "b", &["r1"]).await;
     let project = stage.scheduler.project_status("website").await.unwrap();
-    assert!(project.open.is_empty(), "what is complete is sealed");
+    assert!(project.open.is_empty(), "what is complete is closed");
+    let records = stage.project_builds("website").await;
+    assert!(records.iter().all(|record| record.seal.is_some()), "and sealed: {records:#?}");
 }
 
 pub(crate) async fn a_push_is_answered(play: Play) {
