@@ -1,10 +1,12 @@
 //! Fakes for testing what embeds or extends Capomastro, and suites that an implementation of its traits must pass.
 //!
 //! - [`fakes`]: a probe, a launcher, a lock, a clock and randomness that do what a test says.
+//! - [`simulator`]: schedulers over all of these, attacked by dice while every commit is checked.
 //! - [`conformance`]: everything that is expected of an implementation of a trait, each a test of its own, by one line.
 
 pub mod conformance;
 pub mod fakes;
+pub mod simulator;
 
 pub use fakes::{ControllableLauncher, ExpiringLock, ManualClock, ScriptedProbe, SeededRandom};
 

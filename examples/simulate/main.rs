@@ -1,0 +1,172 @@
+//! Many histories of schedulers under attack: `--seed N --histories M [--store memory|sqlite] [--replay SEED]`.
+//!
+//! Prints, last, one line of JSON. Ends with 1 if something was violated.
+
+use capomastro_core::store::StateStore;
+use capomastro_store_sqlite::SqliteStore;
+use capomastro_testkit::{
+    fakes::ManualClock,
+    simulator::{Counters, Simulation, Verdict},
+};
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+type Failure = Box<dyn std::error::Error>;
+
+#[derive(Clone, Debug)]
+struct Choices {
+    seed: u64,
+    histories: u64,
+    sqlite: bool,
+    replay: Option<u64>,
+    /// Compare each history with the same one on the other store.
+    compare: bool,
+}
+
+fn choices(mut words: impl Iterator<Item = String>) -> Result<Choices, Failure> {
+    let mut choices = Choices { seed: 1, histories: 200, sqlite: false, replay: None, compare: false };
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("give a value behind {word}"))?;
+        match word.as_str() {
+            "--seed" => choices.seed = value.parse()?,
+            "--histories" => choices.histories = value.parse()?,
+            "--replay" => choices.replay = Some(value.parse()?),
+            "--store" => match value.as_str() {
+                "memory" => choices.sqlite = false,
+                "sqlite" => choices.sqlite = true,
+                _ => return Err("--store is memory or sqlite".into()),
+            },
+            "--compare" => choices.compare = value == "yes",
+            _ => {
+                return Err(
+                    format!("{word} is none of --seed, --histories, --store, --compare, --replay").into()
+                );
+            }
+        }
+    }
+    Ok(choices)
+}
+
+/// A store on a file of its own, which goes with it.
+fn on_file(clock: ManualClock, folder: &std::path::Path, name: &str) -> Arc<dyn StateStore> {
+    let path = folder.join(format!("{name}.db"));
+    for ending in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(folder.join(format!("{name}.db{ending}")));
+    }
+    Arc::new(
+        SqliteStore::builder(path).clock(Arc::new(clock)).readers(1).open().expect("a store on a new file"),
+    )
+}
+
+fn simulation(seed: u64, sqlite: bool, folder: &std::path::Path, worker: usize) -> Simulation {
+    let simulation = Simulation::new(seed);
+    if !sqlite {
+        return simulation;
+    }
+    let (folder, count) = (folder.to_owned(), AtomicU64::new(0));
+    simulation.over(move |clock| {
+        on_file(clock, &folder, &format!("{worker}-{seed}-{}", count.fetch_add(1, Ordering::Relaxed)))
+    })
+}
+
+/// What all histories together came to. The digest does not depend on the order in which they ended.
+#[derive(Default)]
+struct Total {
+    counters: Counters,
+    digest: u64,
+    histories: u64,
+    violations: BTreeMap<u64, Verdict>,
+}
+
+fn main() -> Result<ExitCode, Failure> {
+    let choices = choices(std::env::args().skip(1))?;
+    let folder = tempfile::tempdir()?;
+    if let Some(seed) = choices.replay {
+        return replay(&simulation(seed, choices.sqlite, folder.path(), 0), seed);
+    }
+    let next = AtomicU64::new(0);
+    let total = Mutex::new(Total::default());
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for worker in 0..workers {
+            let (next, total, choices, folder) = (&next, &total, &choices, folder.path());
+            scope.spawn(move || {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= choices.histories {
+                        return;
+                    }
+                    let seed = choices.seed.wrapping_add(n);
+                    let verdict = simulation(seed, choices.sqlite, folder, worker).run();
+                    let other =
+                        choices.compare.then(|| simulation(seed, !choices.sqlite, folder, worker).run());
+                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                    total.counters.add(&verdict.counters);
+                    total.digest = total.digest.wrapping_add(verdict.digest.wrapping_mul(2 * seed + 1));
+                    total.histories += 1;
+                    let differs = other.is_some_and(|other| other.digest != verdict.digest);
+                    if differs {
+                        println!("seed {seed}: the two stores went different ways");
+                    }
+                    if differs || !verdict.violations.is_empty() {
+                        total.violations.insert(seed, verdict);
+                    }
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (seed, verdict) in total.violations.iter().take(10) {
+        println!("seed {seed}: {:?}", verdict.violations.first());
+    }
+    if let Some(seed) = total.violations.keys().next()
+        && let Some(shortest) = simulation(*seed, choices.sqlite, folder.path(), 0).shrink()
+    {
+        println!("the shortest story of seed {seed} (all of it: --replay {seed}):");
+        for line in shortest.plan.iter().chain(&shortest.verdict.story) {
+            println!("  {line}");
+        }
+    }
+    println!(
+        "{}",
+        serde_json::json!({
+            "histories": total.histories,
+            "violations": total.violations.len(),
+            "digest": format!("{:016x}", total.digest),
+            "store": if choices.sqlite { "sqlite" } else { "memory" },
+            "happened": total.counters,
+        })
+    );
+    Ok(if total.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells one history step by step.
+fn replay(simulation: &Simulation, seed: u64) -> Result<ExitCode, Failure> {
+    for line in simulation.plan() {
+        println!("{line}");
+    }
+    let verdict = simulation.clone().telling().run();
+    for line in &verdict.story {
+        println!("{line}");
+    }
+    for violation in &verdict.violations {
+        println!("violated {}: {}", violation.invariant, violation.what);
+    }
+    println!(
+        "{}",
+        serde_json::json!({
+            "histories": 1,
+            "seed": seed,
+            "violations": verdict.violations.len(),
+            "digest": format!("{:016x}", verdict.digest),
+            "happened": verdict.counters,
+        })
+    );
+    Ok(if verdict.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
