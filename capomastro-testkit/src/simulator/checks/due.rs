@@ -178,6 +178,8 @@ impl Rows {
 
 /// How much later than a decision was made its commit may count from: it is repeated while its outcome is not known.
 const COMMIT_WITHIN: Duration = Duration::from_secs(20);
+/// How soon a source that was not found is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long anything may be put off that concerns a build under way.
 const DRIVE_WITHIN: Duration = Duration::from_secs(300);
 /// How long a look may be put off: the longest back-off, and a phase.
@@ -240,7 +242,10 @@ impl Checker {
                 Record::Receipt(r) if r.state == ReceiptState::AwaitsLook => {
                     let living = self.dependency(r.dependency).is_some_and(|d| d.deleted_at.is_none());
                     if living {
-                        self.demand(Task::Look(r.dependency), at, "a trigger awaits a look");
+                        // A look that did not find the source, and to which a request came back, is followed by another soon.
+                        let looked = batch.claims.iter().any(|c| c.task == Task::Look(r.dependency));
+                        let by = if looked { later(at, LOOK_AGAIN) } else { at };
+                        self.demand(Task::Look(r.dependency), by, "a trigger awaits a look");
                     }
                 }
                 Record::State(s) if s.last_decision.as_ref().is_some_and(|l| l.decision == "Quiet") => {
