@@ -1,4 +1,4 @@
-//! Many histories of schedulers under attack: `--seed N --histories M [--store memory|sqlite] [--replay SEED]`.
+//! Many histories of schedulers under attack: `--seed N --histories M [--store memory|sqlite] [--compare yes] [--replay SEED]`.
 //!
 //! Prints, last, one line of JSON. Ends with 1 if something was violated.
 
@@ -53,26 +53,19 @@ fn choices(mut words: impl Iterator<Item = String>) -> Result<Choices, Failure> 
     Ok(choices)
 }
 
-/// A store on a file of its own, which goes with it.
-fn on_file(clock: ManualClock, folder: &std::path::Path, name: &str) -> Arc<dyn StateStore> {
-    let path = folder.join(format!("{name}.db"));
-    for ending in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(folder.join(format!("{name}.db{ending}")));
-    }
-    Arc::new(
-        SqliteStore::builder(path).clock(Arc::new(clock)).readers(1).open().expect("a store on a new file"),
-    )
-}
-
-fn simulation(seed: u64, sqlite: bool, folder: &std::path::Path, worker: usize) -> Simulation {
+/// The history of a seed; on a file of its own in a folder that goes with it.
+fn simulation(seed: u64, sqlite: bool) -> Result<Simulation, Failure> {
     let simulation = Simulation::new(seed);
     if !sqlite {
-        return simulation;
+        return Ok(simulation);
     }
-    let (folder, count) = (folder.to_owned(), AtomicU64::new(0));
-    simulation.over(move |clock| {
-        on_file(clock, &folder, &format!("{worker}-{seed}-{}", count.fetch_add(1, Ordering::Relaxed)))
-    })
+    // It is run several times where its shortest story is looked for.
+    let (folder, runs) = (tempfile::tempdir()?, AtomicU64::new(0));
+    Ok(simulation.over(move |clock: ManualClock| -> Arc<dyn StateStore> {
+        let path = folder.path().join(format!("{}.db", runs.fetch_add(1, Ordering::Relaxed)));
+        let store = SqliteStore::builder(path).clock(Arc::new(clock)).readers(1).open();
+        Arc::new(store.expect("a store on a new file"))
+    }))
 }
 
 /// What all histories together came to. The digest does not depend on the order in which they ended.
@@ -86,16 +79,15 @@ struct Total {
 
 fn main() -> Result<ExitCode, Failure> {
     let choices = choices(std::env::args().skip(1))?;
-    let folder = tempfile::tempdir()?;
     if let Some(seed) = choices.replay {
-        return replay(&simulation(seed, choices.sqlite, folder.path(), 0), seed);
+        return replay(&simulation(seed, choices.sqlite)?, seed);
     }
     let next = AtomicU64::new(0);
     let total = Mutex::new(Total::default());
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
-        for worker in 0..workers {
-            let (next, total, choices, folder) = (&next, &total, &choices, folder.path());
+        for _ in 0..workers {
+            let (next, total, choices) = (&next, &total, &choices);
             scope.spawn(move || {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
@@ -103,9 +95,9 @@ fn main() -> Result<ExitCode, Failure> {
                         return;
                     }
                     let seed = choices.seed.wrapping_add(n);
-                    let verdict = simulation(seed, choices.sqlite, folder, worker).run();
-                    let other =
-                        choices.compare.then(|| simulation(seed, !choices.sqlite, folder, worker).run());
+                    let run = |sqlite| simulation(seed, sqlite).expect("a folder for the history").run();
+                    let verdict = run(choices.sqlite);
+                    let other = choices.compare.then(|| run(!choices.sqlite));
                     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
                     total.counters.add(&verdict.counters);
                     total.digest = total.digest.wrapping_add(verdict.digest.wrapping_mul(2 * seed + 1));
@@ -126,7 +118,7 @@ fn main() -> Result<ExitCode, Failure> {
         println!("seed {seed}: {:?}", verdict.violations.first());
     }
     if let Some(seed) = total.violations.keys().next()
-        && let Some(shortest) = simulation(*seed, choices.sqlite, folder.path(), 0).shrink()
+        && let Some(shortest) = simulation(*seed, choices.sqlite)?.shrink()
     {
         println!("the shortest story of seed {seed} (all of it: --replay {seed}):");
         for line in shortest.plan.iter().chain(&shortest.verdict.story) {

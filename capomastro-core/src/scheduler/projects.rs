@@ -22,8 +22,11 @@ impl Inner {
         id: ProjectId,
         now: Timestamp,
     ) -> Result<Option<ProjectView>> {
-        let Some(project) = draft.project(id).await? else { return Ok(None) };
+        let Some(mut project) = draft.project(id).await? else { return Ok(None) };
         let open = open_builds(draft, &project).await?;
+        // One that was sealed between the two reads: the project is guarded, so the commit conflicts and is decided anew.
+        let is_sealed = |id: &ProjectBuildId| open.iter().any(|b| b.id == *id && b.seal.is_some());
+        project.open.retain(|id| !is_sealed(id));
         let facts = facts(draft, &project, &open).await?;
         ProjectView::new(project, open, facts, now).map(Some)
     }

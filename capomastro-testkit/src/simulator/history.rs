@@ -319,6 +319,9 @@ impl History<'_> {
                 let place = usize::try_from(which % count).unwrap_or_default();
                 if let Some(build) = world.builds.get_mut(place) {
                     build.forgotten = true;
+                    // What is not known any more is proven absent, falsely: no launcher can help that.
+                    let key = build.key;
+                    world.checker.excuse(key);
                 }
             }
             Action::ClockJump { seconds } => {

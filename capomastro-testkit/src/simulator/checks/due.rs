@@ -176,6 +176,10 @@ impl Rows {
     }
 }
 
+/// How much later than a decision was made its commit may count from: it is repeated while its outcome is not known.
+const COMMIT_WITHIN: Duration = Duration::from_secs(20);
+/// How soon a source that was not found is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long anything may be put off that concerns a build under way.
 const DRIVE_WITHIN: Duration = Duration::from_secs(300);
 /// How long a look may be put off: the longest back-off, and a phase.
@@ -215,7 +219,7 @@ impl Checker {
         self.check(is_there, "due", || format!("{id} is looked at in another lane"));
         let is_free = state.held.is_none() && state.paused.is_none();
         if let Some(not_before) = state.retry.as_ref().and_then(|r| r.not_before).filter(|_| is_free) {
-            self.demand(Task::Evaluate(id), not_before.max(at), "a retry is owed");
+            self.demand(Task::Evaluate(id), later(not_before.max(at), COMMIT_WITHIN), "a retry is owed");
         }
         if is_free && self.lock_is_elsewhere {
             let discards =
@@ -238,7 +242,10 @@ impl Checker {
                 Record::Receipt(r) if r.state == ReceiptState::AwaitsLook => {
                     let living = self.dependency(r.dependency).is_some_and(|d| d.deleted_at.is_none());
                     if living {
-                        self.demand(Task::Look(r.dependency), at, "a trigger awaits a look");
+                        // A look that did not find the source, and to which a request came back, is followed by another soon.
+                        let looked = batch.claims.iter().any(|c| c.task == Task::Look(r.dependency));
+                        let by = if looked { later(at, LOOK_AGAIN) } else { at };
+                        self.demand(Task::Look(r.dependency), by, "a trigger awaits a look");
                     }
                 }
                 Record::State(s) if s.last_decision.as_ref().is_some_and(|l| l.decision == "Quiet") => {
@@ -297,7 +304,7 @@ impl Checker {
             let good = self.state(id).is_some_and(|s| s.health == Health::Healthy && s.not_found == 0);
             let look = batch.claims.iter().any(|c| c.task == Task::Look(id));
             if good && look && by > at {
-                self.demand(Task::Look(id), by, "it is to be built regardless");
+                self.demand(Task::Look(id), later(by, COMMIT_WITHIN), "it is to be built regardless");
             }
         }
     }

@@ -82,10 +82,8 @@ impl Checker {
                 ));
             }
         }
-        let left = self.rows.tasks().find(|t| match t {
-            Task::Look(_) | Task::Sweep | Task::Trim(_) => false,
-            _ => true,
-        });
+        let stays = |t: &Task| matches!(t, Task::Look(_) | Task::Sweep | Task::Trim(_));
+        let left = self.rows.tasks().find(|t| !stays(t));
         if let Some(task) = left {
             return Some(format!("{task} is still to be done"));
         }

@@ -48,10 +48,14 @@ fn is_particular(batch: &Batch) -> bool {
 
 impl Commits {
     pub(super) fn unanswered(&mut self, batch: &Batch, kind: ErrorKind) {
-        if kind != ErrorKind::OutcomeUnknown || !is_particular(batch) {
+        if !is_particular(batch) {
             return;
         }
         let of = self.unknown.entry(batch.holder.clone()).or_default();
+        if kind != ErrorKind::OutcomeUnknown {
+            // The repetition ended with an error: whoever asks again may decide the same anew.
+            return of.retain(|(id, ..)| *id != batch.id);
+        }
         match of.iter_mut().find(|(id, ..)| *id == batch.id) {
             Some((_, _, times)) => *times += 1,
             None => of.push((batch.id, content(batch), 1)),

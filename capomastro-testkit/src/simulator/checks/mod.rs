@@ -266,8 +266,10 @@ impl Checker {
     pub(super) fn sending(&mut self, process: usize, request: &LaunchRequest) {
         self.step += 1;
         let build = self.build(request.build);
-        let is_intended =
-            build.is_some_and(|b| b.phase == Phase::Launching && b.key == request.key && b.sends > 0);
+        // It may have been adopted meanwhile: what an earlier send started was found.
+        let is_intended = build.is_some_and(|b| {
+            b.phase != Phase::Requested && !b.phase.is_terminal() && b.key == request.key && b.sends > 0
+        });
         let fits = build.is_some_and(|b| b.revision == request.revision && b.fence == request.fence);
         let holder = self.holders.get(process).cloned().flatten();
         let is_held = self.rows.holder(Task::Drive(request.build)) == holder.as_ref();
