@@ -3,6 +3,7 @@
 //! An author of a store, launcher, probe or lock writes a small harness, which makes the thing that is tested, and one line.
 
 mod abandon;
+pub mod launcher;
 pub mod lock;
 pub mod probe;
 pub mod state_store;
