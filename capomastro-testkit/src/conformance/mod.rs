@@ -2,7 +2,14 @@
 //!
 //! An author of a store, launcher, probe or lock writes a small harness, which makes the thing that is tested, and one line.
 
+mod abandon;
+pub mod launcher;
+pub mod lock;
+pub mod probe;
 pub mod state_store;
+mod time;
+
+pub use time::Time;
 
 use capomastro_core::time::{Clock, SystemClock};
 use futures_util::future::{BoxFuture, Either, select};

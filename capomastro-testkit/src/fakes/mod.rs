@@ -9,7 +9,7 @@ mod launcher;
 mod lock;
 mod probe;
 mod random;
-mod world;
+pub(crate) mod world;
 
 pub use clock::ManualClock;
 pub use launcher::{ControllableLauncher, FakeBuild, LaunchAnswer, Mode, PendingLaunch};

@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 
 /// A state and the news that it changed.
 #[derive(Default)]
-pub(super) struct World<T> {
+pub(crate) struct World<T> {
     state: Mutex<T>,
     changed: Notify,
 }
 
 impl<T> World<T> {
-    pub(super) fn new(state: T) -> Self {
+    pub(crate) fn new(state: T) -> Self {
         Self { state: Mutex::new(state), changed: Notify::new() }
     }
 
@@ -23,19 +23,19 @@ impl<T> World<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.lock())
     }
 
     /// Changes the state and tells everyone who waits, in the order in which they began to.
-    pub(super) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let answer = change(&mut self.lock());
         self.changed.notify_waiters();
         answer
     }
 
     /// Waits until `take` gives something. Cancel-safe.
-    pub(super) async fn until<R>(&self, mut take: impl FnMut(&mut T) -> Option<R>) -> R {
+    pub(crate) async fn until<R>(&self, mut take: impl FnMut(&mut T) -> Option<R>) -> R {
         loop {
             // Made before the look, so that no change between the look and the wait is missed.
             let changed = self.changed.notified();
