@@ -1,6 +1,6 @@
 //! What one commit of a scheduler writes: an evaluation, or the end of a build, with all that hangs on it.
 
-use super::{World, is_reusable, laws};
+use super::{World, is_reusable, laws, table};
 use crate::{
     decide::{
         Context, EndOfBuild, Evaluation, LockView, Occasion, Start, end_build, evaluate,
@@ -48,6 +48,7 @@ impl World {
         let evaluation = evaluate(&before, &context, occasion);
         decision_laws::evaluation(&before, &context, occasion, &evaluation);
         decision_laws::only_grows(&before, &evaluation.state);
+        table::says_so(&before, &context, occasion, &evaluation);
         self.apply(d, occasion, evaluation);
     }
 

@@ -12,6 +12,7 @@ mod histories;
 mod laws;
 mod look;
 mod people;
+mod table;
 mod walk;
 
 use crate::{
