@@ -52,6 +52,8 @@ mod sample;
 pub mod schedule;
 pub mod scheduler;
 pub mod secret;
+#[cfg(test)]
+mod small_world;
 pub mod store;
 pub mod time;
 pub mod track;

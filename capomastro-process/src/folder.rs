@@ -19,7 +19,10 @@
 
 use crate::{fault::on_disk, process::Started};
 use capomastro_core::{Error, ErrorKind, Result, model::LaunchKey};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File},
@@ -120,12 +123,9 @@ impl Folder {
 
     /// The lock for oneself alone; `None` if somebody has it or the folder is being removed.
     pub(crate) fn lock(&self) -> Result<Option<Lock>> {
-        let file = self.at("lock");
-        let opened = File::options().create(true).truncate(false).read(true).write(true).open(&file);
-        match opened {
-            Ok(opened) => self.take(opened, FlockOperation::NonBlockingLockExclusive),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(on_disk("open a build's lock", &file, e)),
+        match open_plain(&self.at("lock"), OFlags::RDWR | OFlags::CREATE)? {
+            Some(opened) => self.take(opened, FlockOperation::NonBlockingLockExclusive),
+            None => Ok(None),
         }
     }
 
@@ -134,7 +134,7 @@ impl Folder {
         let failed = |e| on_disk("lock a build's folder", &file, e);
         match flock(&opened, how) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(e) => return Err(failed(e.into())),
         }
         let lock = Lock(Some(opened));
@@ -151,13 +151,7 @@ impl Folder {
 
     /// Where the build stands. Read under a shared lock where the lock is free, so that nobody starts it meanwhile.
     pub(crate) fn standing(&self) -> Result<Standing> {
-        let file = self.at("lock");
-        let opened = match File::open(&file) {
-            Ok(opened) => Some(opened),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(on_disk("open a build's lock", &file, e)),
-        };
-        let Some(opened) = opened else {
+        let Some(opened) = open_plain(&self.at("lock"), OFlags::RDONLY)? else {
             return Ok(Standing::NotStarted);
         };
         let lock = self.take(opened, FlockOperation::NonBlockingLockShared)?;
@@ -283,22 +277,29 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
-/// A file of at most `max` bytes; `None` if there is none. Follows no symbolic link and waits for no pipe: builds can
+/// A plain file of a build's folder; `None` if there is none. Follows no symbolic link and waits for no pipe: builds can
 /// write here.
-pub(crate) fn read_bounded(file: &Path, max: u64) -> Result<Option<Vec<u8>>> {
-    use rustix::fs::{Mode, OFlags};
-    let failed = |e| on_disk("read a build's record", file, e);
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = match rustix::fs::open(file, flags, Mode::empty()) {
+pub(crate) fn open_plain(file: &Path, how: OFlags) -> Result<Option<File>> {
+    let failed = |e| on_disk("open a file of a build's folder", file, e);
+    let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match rustix::fs::open(file, flags, Mode::from_raw_mode(0o666)) {
         Ok(fd) => File::from(fd),
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Err(damaged(file)),
         Err(e) => return Err(failed(e.into())),
     };
     if !opened.metadata().map_err(failed)?.is_file() {
         return Err(damaged(file));
     }
+    Ok(Some(opened))
+}
+
+/// A file of at most `max` bytes; `None` if there is none.
+pub(crate) fn read_bounded(file: &Path, max: u64) -> Result<Option<Vec<u8>>> {
+    let Some(opened) = open_plain(file, OFlags::RDONLY)? else { return Ok(None) };
     let mut bytes = Vec::new();
-    opened.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let read = opened.take(max + 1).read_to_end(&mut bytes);
+    read.map_err(|e| on_disk("read a build's record", file, e))?;
     if bytes.len() as u64 > max { Err(damaged(file)) } else { Ok(Some(bytes)) }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     artifacts::{self, is_safe},
     fault::on_disk,
-    folder::{Folder, Standing},
+    folder::{Folder, Standing, open_plain},
     launcher::CommandLauncher,
     runner::blocking,
 };
@@ -14,6 +14,7 @@ use capomastro_core::{
     launch::{BuildOutput, Chunk},
     model::ExternalRef,
 };
+use rustix::fs::OFlags;
 use std::{
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
@@ -33,14 +34,11 @@ impl BuildOutput for CommandLauncher {
             // First where it stands, then the log: the log is complete once a status is there.
             let over = matches!(folder.standing()?, Standing::Ended(_) | Standing::Died { .. });
             let file = folder.at("log");
-            match File::open(&file) {
-                Ok(opened) => {
+            match open_plain(&file, OFlags::RDONLY)? {
+                Some(opened) => {
                     piece(opened, offset, max, over).map_err(|e| on_disk("read a build's log", &file, e))
                 }
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    Ok(Chunk { bytes: Vec::new(), is_last: over })
-                }
-                Err(e) => Err(on_disk("read a build's log", &file, e)),
+                None => Ok(Chunk { bytes: Vec::new(), is_last: over }),
             }
         })
         .await
@@ -67,7 +65,10 @@ impl BuildOutput for CommandLauncher {
             }
             let path = folder.at("artifacts");
             let failed = |e| on_disk("read an artifact", &path, e);
-            let dir = match Dir::open_ambient_dir(&path, ambient_authority()) {
+            // Never by a link that the build has put in its place.
+            let dir = match Dir::open_ambient_dir(folder.path(), ambient_authority())
+                .and_then(|folder| folder.open_dir("artifacts"))
+            {
                 Ok(dir) => dir,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing()),
                 Err(e) => return Err(failed(e)),

@@ -91,7 +91,7 @@ pub(crate) fn damaged(what: &str, value: impl Display) -> Error {
         ErrorKind::Corrupt,
         format!("{what} in the store is damaged: restore a backup, and check that no other program changes the tables"),
     )
-    .with_context("value", value)
+    .with_context("value", value.to_string().escape_debug())
 }
 
 pub(crate) fn newer(key: impl Display, format: i64) -> Error {

@@ -56,7 +56,7 @@ pub fn end_build(
     if end.phase == Phase::Refused {
         state.last_start = build.previous_start;
         if owes && !is_cancelled(build) {
-            let refusals = build.refusals + 1;
+            let refusals = build.refusals.saturating_add(1);
             let wait = backoff(refusals, policy.retry.backoff, false);
             state.retry = Some(OwedRetry {
                 not_before: (!end.permanent).then(|| later(now, wait)),
@@ -80,7 +80,7 @@ pub fn end_build(
         && is_retried(end.phase, policy)
         && build.attempt < policy.retry.max
     {
-        let attempt = build.attempt + 1;
+        let attempt = build.attempt.saturating_add(1);
         let wait = backoff(attempt, policy.retry.backoff, false);
         state.retry = Some(OwedRetry {
             not_before: Some(later(now, wait)),

@@ -437,8 +437,8 @@ impl Run<'_> {
     /// Row 12: the dependency is held by this build from now on.
     pub(super) fn start(&mut self, start: Start, forced: bool) {
         let state = &mut self.out.state;
-        state.fence += 1;
-        state.builds += 1;
+        state.fence = state.fence.saturating_add(1);
+        state.builds = state.builds.saturating_add(1);
         state.held = Some(Held {
             owner: start.build,
             fence: state.fence,

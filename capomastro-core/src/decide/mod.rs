@@ -9,7 +9,7 @@ mod evaluation;
 mod people;
 mod queue;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use end::{EndOfBuild, end_build};
 pub use evaluate::evaluate;

@@ -9,7 +9,7 @@ use crate::{
 /// that name a revision end; unpinned forced ones, and stored triggers, stay. How looking goes is for the next look to
 /// say, so that a recovery is told; it backs off anew. Returns what ended.
 pub fn edit_source(state: &mut DependencyState) -> Vec<(Cause, EndReason)> {
-    state.epoch += 1;
+    state.epoch = state.epoch.saturating_add(1);
     state.observed = None;
     state.accounted = None;
     state.debt_since = None;

@@ -63,7 +63,7 @@ impl ProjectView {
         let Some(mut build) = self.builds.remove(&id) else { return };
         self.bind_again(&mut build);
         let outcome = self.outcome(&build);
-        self.project.seals += 1;
+        self.project.seals = self.project.seals.saturating_add(1);
         build.seal = Some(Seal { sequence: self.project.seals, at: self.now, outcome });
         let builds: Option<BTreeMap<DependencyId, BuildId>> =
             build.slots.iter().map(|(d, s)| Some((*d, s.build()?))).collect();

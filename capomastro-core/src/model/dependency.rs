@@ -52,7 +52,8 @@ pub fn without_value(problem: &str) -> String {
             Some((_, expected)) => format!("{}, expected {expected}", kind.trim_end_matches([':', ' '])),
             None => kind.trim_end_matches([':', ' ']).to_owned(),
         },
-        None => problem.to_owned(),
+        // The name of an unknown setting is shown, and may be anything.
+        None => problem.replace(char::is_control, " "),
     }
 }
 

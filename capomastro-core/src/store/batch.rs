@@ -50,7 +50,8 @@ impl FromStr for Task {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        let unknown = || Error::new(crate::ErrorKind::Corrupt, "not a task").with_context("task", s);
+        let unknown =
+            || Error::new(crate::ErrorKind::Corrupt, "not a task").with_context("task", s.escape_debug());
         if s == "sweep" {
             return Ok(Self::Sweep);
         }
@@ -101,7 +102,10 @@ impl FromStr for Lane {
         match s.split_once('/') {
             Some(("probe", name)) => Ok(Self::Probe(name.parse()?)),
             Some(("launcher", name)) => Ok(Self::Launcher(name.parse()?)),
-            _ => Err(Error::new(crate::ErrorKind::Corrupt, "not a lane").with_context("lane", s)),
+            _ => {
+                Err(Error::new(crate::ErrorKind::Corrupt, "not a lane")
+                    .with_context("lane", s.escape_debug()))
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 /// A failed look changes neither what is observed, accounted or linked, nor anything that waits; it neither counts nor
 /// resets how often the source was not found.
-pub(super) fn a_failed_look_changes_nothing_else(before: &DependencyState, after: &DependencyState) {
+pub(crate) fn a_failed_look_changes_nothing_else(before: &DependencyState, after: &DependencyState) {
     let mut same = after.clone();
     same.applied_ticket = before.applied_ticket;
     same.health = before.health.clone();
@@ -21,7 +21,7 @@ pub(super) fn a_failed_look_changes_nothing_else(before: &DependencyState, after
 }
 
 /// Fences, tickets, epochs and counters only grow.
-pub(super) fn only_grows(before: &DependencyState, after: &DependencyState) {
+pub(crate) fn only_grows(before: &DependencyState, after: &DependencyState) {
     assert!(after.fence >= before.fence);
     assert!(after.builds >= before.builds);
     assert!(after.epoch >= before.epoch);
@@ -29,7 +29,7 @@ pub(super) fn only_grows(before: &DependencyState, after: &DependencyState) {
 }
 
 /// One evaluation, from the state that it was given.
-pub(super) fn evaluation(
+pub(crate) fn evaluation(
     before: &DependencyState,
     context: &Context<'_>,
     occasion: &Occasion,

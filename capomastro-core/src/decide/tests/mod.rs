@@ -5,7 +5,7 @@ mod bullets;
 mod edits;
 mod ends;
 mod histories;
-mod laws;
+pub(crate) mod laws;
 mod rows;
 mod rows_held;
 mod stories;
