@@ -21,6 +21,12 @@ impl Monotonic {
         Self(self.0.saturating_add(by))
     }
 
+    /// How long after `earlier` this point is; zero if it is not.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// This point moved back by `by`, not before the origin.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {

@@ -8,6 +8,7 @@ mod evaluate;
 mod evaluation;
 mod people;
 mod queue;
+mod steady;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -15,6 +16,7 @@ pub use end::{EndOfBuild, end_build};
 pub use evaluate::evaluate;
 pub use evaluation::{Decided, Evaluation, Occasion, PinnedTrigger, ReceiptChange, Start};
 pub use people::{delete_dependency, edit_source, withdraw};
+pub use steady::is_steady;
 
 use crate::{
     model::{BuildId, DependencyState, First, OnHeld, Parameters, Policy, RelationTo, Revision},

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    sync::Arc,
 };
 
 /// A due row.
@@ -17,7 +17,7 @@ struct Row {
     lane: Lane,
     /// When it is due; while claimed, when the lease ends.
     due_at: Timestamp,
-    claimed_by: Option<HolderId>,
+    claimed_by: Option<Arc<HolderId>>,
     /// The ticket of the last claim; 0 before the first.
     ticket: u64,
     note: Note,
@@ -28,6 +28,10 @@ struct Row {
 impl Row {
     fn new(lane: Lane, due_at: Timestamp, note: Note) -> Self {
         Self { lane, due_at, claimed_by: None, ticket: 0, note, nudge_at: None }
+    }
+
+    fn is_held(&self, holder: &HolderId, ticket: u64) -> bool {
+        self.ticket == ticket && self.claimed_by.as_deref() == Some(holder)
     }
 
     fn nudge(&mut self, at: Timestamp) {
@@ -45,8 +49,8 @@ impl Row {
     }
 
     /// Starts a claim. What was nudged before is answered by it, since its work begins later.
-    fn take(&mut self, holder: &HolderId, ticket: u64, until: Timestamp) {
-        self.claimed_by = Some(holder.clone());
+    fn take(&mut self, holder: &Arc<HolderId>, ticket: u64, until: Timestamp) {
+        self.claimed_by = Some(Arc::clone(holder));
         self.ticket = ticket;
         self.due_at = until;
         self.nudge_at = None;
@@ -88,9 +92,7 @@ impl DueTable {
 
     /// Whether nobody else has taken the task and the claim was not given back. A lapsed lease alone ends no claim.
     fn holds(&self, holder: &HolderId, claim: &Claim) -> bool {
-        self.rows
-            .get(&claim.task)
-            .is_some_and(|row| row.ticket == claim.ticket && row.claimed_by.as_ref() == Some(holder))
+        self.rows.get(&claim.task).is_some_and(|row| row.is_held(holder, claim.ticket))
     }
 
     /// Checks the claims of a batch, and that what it wants to hold is not held by another one.
@@ -121,9 +123,10 @@ impl DueTable {
     /// Applies the changes of a batch whose claims were checked. Returns the claims that were born or made longer.
     pub(super) fn apply(&mut self, now: Timestamp, batch: &Batch) -> Vec<Claim> {
         let mut claims = Vec::new();
+        let holder = Arc::new(batch.holder.clone());
         for change in &batch.due {
             let held = batch.claims.iter().find(|claim| claim.task == change.task());
-            claims.extend(self.change(now, &batch.holder, change, held));
+            claims.extend(self.change(now, &holder, change, held));
         }
         claims
     }
@@ -131,7 +134,7 @@ impl DueTable {
     fn change(
         &mut self,
         now: Timestamp,
-        holder: &HolderId,
+        holder: &Arc<HolderId>,
         change: &DueChange,
         held: Option<&Claim>,
     ) -> Option<Claim> {
@@ -198,40 +201,39 @@ impl DueTable {
         }
         let mut claims = Vec::new();
         let mut next_due: Option<Timestamp> = None;
+        let holder = Arc::new(ask.holder.clone());
         for lane_ask in &ask.lanes {
-            let due: Vec<Task> = self
-                .lane(&lane_ask.lane)
-                .take_while(|(at, _)| *at <= now)
-                .take(lane_ask.limit)
-                .map(|(_, task)| task)
-                .collect();
-            for task in &due {
-                claims.extend(self.take(now, *task, &ask.holder, lane_ask.lease));
+            let Some(lane) = self.by_lane.get_mut(&lane_ask.lane) else { continue };
+            let until = later(now, lane_ask.lease);
+            let mut taken = Vec::new();
+            while taken.len() < lane_ask.limit
+                && lane.first().is_some_and(|(at, _)| *at <= now)
+                && let Some((_, task)) = lane.pop_first()
+            {
+                let Some(row) = self.rows.get_mut(&task) else { continue };
+                let due_at = row.due_at;
+                self.last_ticket += 1;
+                row.take(&holder, self.last_ticket, until);
+                claims.push(Claim { task, ticket: row.ticket, due_at, note: row.note.clone() });
+                taken.push((until, task));
             }
-            let taken: BTreeSet<Task> = due.into_iter().collect();
-            let next = self.lane(&lane_ask.lane).find(|(_, task)| !taken.contains(task)).map(|(at, _)| at);
-            next_due = next_due.into_iter().chain(next).min();
+            next_due = next_due.into_iter().chain(lane.first().map(|(at, _)| *at)).min();
+            lane.extend(taken);
         }
         Ok(Claimed { now, claims, next_due })
     }
 
-    fn take(&mut self, now: Timestamp, task: Task, holder: &HolderId, lease: Duration) -> Option<Claim> {
-        let mut row = self.remove(task)?;
-        let due_at = row.due_at;
-        row.take(holder, self.next_ticket(), later(now, lease));
-        let claim = Claim { task, ticket: row.ticket, due_at, note: row.note.clone() };
-        self.insert(task, row);
-        Some(claim)
-    }
-
     pub(super) fn put_back(&mut self, now: Timestamp, holder: &HolderId, items: &[PutBack]) {
         for item in items {
-            if self.holds(holder, &item.claim)
-                && let Some(mut row) = self.remove(item.claim.task)
-            {
-                row.release(later(now, item.after));
-                row.note = item.note.clone();
-                self.insert(item.claim.task, row);
+            let task = item.claim.task;
+            let held = self.rows.get_mut(&task).filter(|row| row.is_held(holder, item.claim.ticket));
+            let Some(row) = held else { continue };
+            let before = row.due_at;
+            row.release(later(now, item.after));
+            row.note.clone_from(&item.note);
+            if let Some(lane) = self.by_lane.get_mut(&row.lane) {
+                lane.remove(&(before, task));
+                lane.insert((row.due_at, task));
             }
         }
     }
@@ -239,10 +241,6 @@ impl DueTable {
     fn next_ticket(&mut self) -> u64 {
         self.last_ticket += 1;
         self.last_ticket
-    }
-
-    fn lane(&self, lane: &Lane) -> impl Iterator<Item = (Timestamp, Task)> {
-        self.by_lane.get(lane).into_iter().flatten().copied()
     }
 
     fn insert(&mut self, task: Task, row: Row) {

@@ -3,7 +3,7 @@
 use super::{Inner, apply::Applying, commit::Attempts};
 use crate::{
     Error, Result,
-    decide::{Context, Decided, LockView, Occasion, evaluate},
+    decide::{Context, Decided, Decision, LockView, Occasion, evaluate, is_steady},
     detect::{Answer, Detection, Look, detect},
     error::ErrorKind,
     events::Event,
@@ -14,7 +14,7 @@ use crate::{
     probe::Ask,
     schedule::{Schedule, backoff, next_due},
     store::{Claim, Draft, DueChange, Key, Lane, Task},
-    time::{Monotonic, Timestamp, until},
+    time::{Monotonic, Timestamp, later, until},
 };
 use futures_util::{
     StreamExt,
@@ -37,7 +37,18 @@ pub(super) struct LookJob {
     pub(super) name: ProbeName,
     pub(super) items: Vec<LookItem>,
     key: Result<ProbeKey, Error>,
-    asked: Monotonic,
+    taken: Taken,
+}
+
+/// When claims were taken.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Taken {
+    /// Just before the store was asked.
+    pub(super) asked: Monotonic,
+    /// What the store's clock showed.
+    pub(super) at: Timestamp,
+    /// Just after it had answered.
+    pub(super) answered: Monotonic,
 }
 
 /// How long before the end of a claim a look must have ended.
@@ -48,18 +59,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const NEVER: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 impl LookJob {
-    pub(super) const fn new(name: ProbeName, key: ProbeKey, items: Vec<LookItem>, asked: Monotonic) -> Self {
-        Self { name, items, key: Ok(key), asked }
+    pub(super) const fn new(name: ProbeName, key: ProbeKey, items: Vec<LookItem>, taken: Taken) -> Self {
+        Self { name, items, key: Ok(key), taken }
     }
 
     /// A look whose source the probe cannot parse any more.
-    pub(super) fn broken(item: LookItem, error: Error) -> Self {
-        Self {
-            name: item.dependency.source.probe.clone(),
-            items: vec![item],
-            key: Err(error),
-            asked: Monotonic(Duration::ZERO),
-        }
+    pub(super) fn broken(item: LookItem, error: Error, taken: Taken) -> Self {
+        Self { name: item.dependency.source.probe.clone(), items: vec![item], key: Err(error), taken }
     }
 }
 
@@ -74,7 +80,7 @@ impl Inner {
     }
 
     pub(super) async fn look(&self, job: LookJob) {
-        let LookJob { name, mut items, key, asked } = job;
+        let LookJob { name, mut items, key, taken } = job;
         let answers = match key {
             Err(error) => items.iter().map(|_| failed(&error)).collect(),
             Ok(key) => {
@@ -89,18 +95,55 @@ impl Inner {
                         return;
                     }
                 };
-                let claimed_until = asked.plus(self.config.look_lease).minus(MARGIN);
+                let claimed_until = taken.asked.plus(self.config.look_lease).minus(MARGIN);
                 if claimed_until < self.clock.monotonic().plus(longest) {
-                    items = self.hold_looks(items, longest + MARGIN * 2).await;
+                    items = Box::pin(self.hold_looks(items, longest + MARGIN * 2)).await;
                 }
                 let answers = self.probe(&name, &items).await;
                 drop(permit);
                 answers
             }
         };
+        // By the store's clock, as far as this process can tell without asking it again.
+        let now = later(taken.at, self.clock.monotonic().since(taken.answered));
+        let before = items.len();
+        let rest: Vec<_> =
+            items.into_iter().zip(answers).filter_map(|(i, a)| self.settle_steady(i, a, now)).collect();
+        let steady = u64::try_from(before - rest.len()).unwrap_or_default();
+        if steady > 0 {
+            metrics::counter!("capomastro_decisions_total", "decision" => Decision::Unchanged.name())
+                .increment(steady);
+        }
+        if !rest.is_empty() {
+            // Apart, so that the looks of which nothing comes stay small.
+            Box::pin(self.settle_all(rest)).await;
+        }
+    }
+
+    async fn settle_all(&self, answered: Vec<(LookItem, Answer)>) {
         let mut applying: FuturesUnordered<_> =
-            items.into_iter().zip(answers).map(|(item, answer)| self.settle(item, answer)).collect();
+            answered.into_iter().map(|(item, answer)| self.settle(item, answer)).collect();
         while applying.next().await.is_some() {}
+    }
+
+    /// Gives a look back of which nothing comes, by the state on which it was begun: it is as if it had ended at once, and
+    /// whatever has changed since has made the next look due where it wants one. Everything else is given to the caller.
+    fn settle_steady(&self, item: LookItem, answer: Answer, now: Timestamp) -> Option<(LookItem, Answer)> {
+        let LookItem { claim, dependency, state } = &item;
+        let Answer::Probed(probed) = &answer else { return Some((item, answer)) };
+        let (is_due, regardless_due) = regardless_due(dependency, state, now);
+        if is_due
+            || regardless_due != state.regardless_due
+            || dependency.deleted_at.is_some()
+            || !is_steady(state, claim.ticket, probed, now)
+        {
+            return Some((item, answer));
+        }
+        let after = self.next_look(dependency, state, Detection::Seen, None, now);
+        let mut claim = item.claim;
+        let note = count(ran(std::mem::take(&mut claim.note), now), Decision::Unchanged.name());
+        self.give_back(claim, after, note);
+        None
     }
 
     /// One run of a probe.
@@ -284,12 +327,9 @@ impl Inner {
         state: &mut DependencyState,
         now: Timestamp,
     ) -> Option<ReceiptId> {
-        let schedule = &dependency.policy.build_regardless;
-        let next = next_due(schedule, dependency.created_at, dependency.id, now);
-        let due = state.regardless_due.is_some_and(|at| at <= now);
-        // The earlier of the two, so that a clock that was set back does not stretch the wait.
-        state.regardless_due = if due { next } else { state.regardless_due.min(next).or(next) };
-        if !due || *schedule == Schedule::Never {
+        let (due, next) = regardless_due(dependency, state, now);
+        state.regardless_due = next;
+        if !due || dependency.policy.build_regardless == Schedule::Never {
             return None;
         }
         let receipt = ReceiptId::draw(now, self.random.as_ref());
@@ -343,6 +383,20 @@ impl Inner {
     }
 }
 
+/// Whether a "build regardless" is due, and when the next one is.
+fn regardless_due(
+    dependency: &Dependency,
+    state: &DependencyState,
+    now: Timestamp,
+) -> (bool, Option<Timestamp>) {
+    let next = next_due(&dependency.policy.build_regardless, dependency.created_at, dependency.id, now);
+    if state.regardless_due.is_some_and(|at| at <= now) {
+        return (true, next);
+    }
+    // The earlier of the two, so that a clock that was set back does not stretch the wait.
+    (false, state.regardless_due.min(next).or(next))
+}
+
 /// Whether nothing is worth a durable commit: the state says what it said, and each decision only repeats the last.
 fn is_uneventful(before: &DependencyState, after: &DependencyState, decided: &[Decided]) -> bool {
     if !decided.iter().all(|d| d.counted) {
@@ -358,13 +412,20 @@ fn longest_deadline(items: &[LookItem]) -> Duration {
 }
 
 pub(super) fn counted(claim: &Claim, now: Timestamp, name: &str) -> Note {
-    let note = Note { last_run: Some(now), stalls: 0, waits_for: None, ..claim.note.clone() };
+    let note = ran(claim.note.clone(), now);
     if name.is_empty() { note } else { count(note, name) }
 }
 
+/// The note of a task that has run.
+fn ran(note: Note, now: Timestamp) -> Note {
+    Note { last_run: Some(now), stalls: 0, waits_for: None, ..note }
+}
+
 pub(super) fn count(mut note: Note, name: &str) -> Note {
-    let n = note.counts.entry(name.to_owned()).or_default();
-    *n = n.saturating_add(1);
+    match note.counts.get_mut(name) {
+        Some(n) => *n = n.saturating_add(1),
+        None => drop(note.counts.insert(name.to_owned(), 1)),
+    }
     note
 }
 

@@ -4,7 +4,7 @@ use super::{
     Inner, Scheduler,
     drive::{DriveItem, DriveJob},
     house::HouseJob,
-    look::{LookItem, LookJob},
+    look::{LookItem, LookJob, Taken},
 };
 use crate::{
     Result,
@@ -102,89 +102,95 @@ impl Inner {
 
     /// Loads what the claims are about, and puts together what one run answers.
     pub(super) async fn sort(&self, claimed: Claimed, asked: Monotonic) -> Result<Vec<Job>> {
-        let Claimed { now, mut claims, .. } = claimed;
+        let Claimed { now, claims, .. } = claimed;
+        let taken = Taken { asked, at: now, answered: self.clock.monotonic() };
         self.follow_clock(now).await;
         metrics::counter!("capomastro_tasks_total").increment(claims.len() as u64);
         if let Some(oldest) = claims.iter().map(|c| c.due_at).min() {
             metrics::histogram!("capomastro_lag_seconds").record(until(oldest, now).as_secs_f64());
         }
-        let mut looks: BTreeMap<(ProbeName, ProbeKey), Vec<LookItem>> = BTreeMap::new();
+        let mut looks: BTreeMap<ProbeName, BTreeMap<ProbeKey, Vec<LookItem>>> = BTreeMap::new();
         let mut drives: BTreeMap<LauncherName, Vec<DriveItem>> = BTreeMap::new();
         let mut jobs = Vec::new();
-        let keys: Vec<Key> = claims.iter().flat_map(|c| keys_of(c.task)).collect();
-        let mut records = if keys.is_empty() {
-            BTreeMap::new()
-        } else {
-            match self.read(keys).await {
-                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat) => {
-                    // One record that cannot be read must not hold up what the others are about.
-                    let mut readable = Vec::with_capacity(claims.len());
-                    let mut records = BTreeMap::new();
-                    for claim in claims {
-                        match self.read(keys_of(claim.task)).await {
-                            Ok(read) => {
-                                records.extend(read);
-                                readable.push(claim);
-                            }
-                            Err(error) => self.stall(claim, &error),
-                        }
-                    }
-                    claims = readable;
-                    records
-                }
-                read => read?,
-            }
-        };
-        for claim in claims {
-            match claim.task {
-                Task::Look(id) => {
-                    let (Some(Record::Dependency(dependency)), Some(Record::State(state))) =
-                        (records.remove(&Key::Dependency(id)), records.remove(&Key::State(id)))
-                    else {
-                        self.forget_task(claim).await;
-                        continue;
-                    };
+        for (claim, records) in self.read_about(claims).await? {
+            match (claim.task, records) {
+                (Task::Look(_), [Some(Record::Dependency(dependency)), Some(Record::State(state))]) => {
                     match self.key_of(&dependency.source) {
-                        Ok(key) => looks
-                            .entry((dependency.source.probe.clone(), key))
-                            .or_default()
-                            .push(LookItem { claim, dependency, state }),
+                        Ok(key) => {
+                            let probe = &dependency.source.probe;
+                            if !looks.contains_key(probe) {
+                                looks.insert(probe.clone(), BTreeMap::new());
+                            }
+                            if let Some(keys) = looks.get_mut(probe) {
+                                // Most sources are alone with their key.
+                                let items = keys.entry(key).or_insert_with(|| Vec::with_capacity(1));
+                                items.push(LookItem { claim, dependency, state });
+                            }
+                        }
                         Err(error) => {
                             let item = LookItem { claim, dependency, state };
-                            jobs.push(Job::Look(LookJob::broken(item, error)));
+                            jobs.push(Job::Look(LookJob::broken(item, error, taken)));
                         }
                     }
                 }
-                Task::Drive(id) => match records.remove(&Key::Build(id)) {
-                    Some(Record::Build(build)) if !build.phase.is_terminal() => {
-                        drives.entry(build.launcher.clone()).or_default().push(DriveItem { claim, build })
-                    }
-                    _ => self.forget_task(claim).await,
-                },
+                (Task::Drive(_), [Some(Record::Build(build)), _]) if !build.phase.is_terminal() => {
+                    drives.entry(build.launcher.clone()).or_default().push(DriveItem { claim, build });
+                }
+                (Task::Look(_) | Task::Drive(_), _) => self.forget_task(claim).await,
                 _ => jobs.push(Job::House(HouseJob { claim })),
             }
         }
-        jobs.extend(
-            looks.into_iter().map(|((name, key), items)| Job::Look(LookJob::new(name, key, items, asked))),
-        );
+        for (name, keys) in looks {
+            jobs.extend(
+                keys.into_iter().map(|(key, items)| Job::Look(LookJob::new(name.clone(), key, items, taken))),
+            );
+        }
         jobs.extend(drives.into_iter().map(|(name, items)| Job::Drive(DriveJob { name, items, asked })));
         Ok(jobs)
     }
 
-    async fn read(&self, keys: Vec<Key>) -> Result<BTreeMap<Key, Record>> {
-        if keys.is_empty() {
-            return Ok(BTreeMap::new());
+    /// The claims with what they are about, read at once. A claim whose records cannot be read is given back: it must not
+    /// hold up the others.
+    async fn read_about(&self, claims: Vec<Claim>) -> Result<Vec<(Claim, [Option<Record>; 2])>> {
+        let keys: Vec<Key> = claims.iter().flat_map(|c| keys_of(c.task)).flatten().collect();
+        match self.read(&keys).await {
+            Ok(mut records) => Ok(claims
+                .into_iter()
+                .map(|claim| {
+                    let about = keys_of(claim.task).map(|key| key.and_then(|_| records.next().flatten()));
+                    (claim, about)
+                })
+                .collect()),
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat) => {
+                let mut readable = Vec::with_capacity(claims.len());
+                for claim in claims {
+                    let keys: Vec<Key> = keys_of(claim.task).into_iter().flatten().collect();
+                    match self.read(&keys).await {
+                        Ok(mut records) => {
+                            readable.push((claim, [records.next().flatten(), records.next().flatten()]));
+                        }
+                        Err(error) => self.stall(claim, &error),
+                    }
+                }
+                Ok(readable)
+            }
+            Err(e) => Err(e),
         }
-        let snapshot = self.store.get(&keys).await?;
-        Ok(keys.into_iter().zip(snapshot.records).filter_map(|(k, r)| r.map(|r| (k, r.record))).collect())
+    }
+
+    /// The records of these keys, in their order.
+    async fn read(&self, keys: &[Key]) -> Result<impl Iterator<Item = Option<Record>> + Send + use<>> {
+        let records = if keys.is_empty() { Vec::new() } else { self.store.get(keys).await?.records };
+        Ok(records.into_iter().map(|stored| stored.map(|v| v.record)))
     }
 
     /// Does a job. What goes wrong is logged, and the task is tried again.
     pub(super) async fn perform(&self, job: Job) {
         match job {
             Job::Look(job) => self.look(job).await,
-            Job::Drive(job) => self.drive(job).await,
-            Job::House(job) => self.keep_house(job).await,
+            // Apart, so that the many looks stay small.
+            Job::Drive(job) => Box::pin(self.drive(job)).await,
+            Job::House(job) => Box::pin(self.keep_house(job)).await,
         }
     }
 
@@ -231,10 +237,11 @@ impl Inner {
 /// A task that keeps failing is tried again at least this often.
 const MOST_STALL: Duration = Duration::from_secs(60);
 
-fn keys_of(task: Task) -> Vec<Key> {
+/// What a task is about.
+const fn keys_of(task: Task) -> [Option<Key>; 2] {
     match task {
-        Task::Look(id) => vec![Key::Dependency(id), Key::State(id)],
-        Task::Drive(id) => vec![Key::Build(id)],
-        _ => Vec::new(),
+        Task::Look(id) => [Some(Key::Dependency(id)), Some(Key::State(id))],
+        Task::Drive(id) => [Some(Key::Build(id)), None],
+        _ => [None, None],
     }
 }

@@ -20,6 +20,17 @@ pub(crate) fn a_failed_look_changes_nothing_else(before: &DependencyState, after
     );
 }
 
+/// What is steady is decided by the table as `is_steady` says without it.
+pub(super) fn a_steady_look_only_counts(before: &DependencyState, world: &World) {
+    let mut same = world.state.clone();
+    same.applied_ticket = before.applied_ticket;
+    assert_eq!(same, *before);
+    let decided: Vec<_> = world.decided.iter().map(|d| (&d.decision, d.counted)).collect();
+    assert_eq!(decided, [(&Decision::Unchanged, true)]);
+    assert_eq!(world.look_due, None);
+    assert!(world.events.is_empty());
+}
+
 /// Fences, tickets, epochs and counters only grow.
 pub(crate) fn only_grows(before: &DependencyState, after: &DependencyState) {
     assert!(after.fence >= before.fence);

@@ -6,7 +6,7 @@ use super::laws;
 use crate::{
     decide::{
         Context, Decided, EndOfBuild, Evaluation, LockView, Occasion, PinnedTrigger, Start,
-        delete_dependency, edit_source, end_build, evaluate,
+        delete_dependency, edit_source, end_build, evaluate, is_steady,
     },
     detect::{Answer, Detection, Look, detect},
     error::ErrorKind,
@@ -126,6 +126,19 @@ impl World {
 
     /// Answers a look that was begun.
     pub(super) fn answer(&mut self, look: &Look, answer: &Answer) -> Detection {
+        let (before, receipts, due) = (self.state.clone(), self.receipts.clone(), self.evaluate_due);
+        let detection = self.decide(look, answer);
+        if let Answer::Probed(probed) = answer
+            && look.epoch == before.epoch
+            && is_steady(&before, look.ticket, probed, self.now)
+        {
+            laws::a_steady_look_only_counts(&before, self);
+            assert_eq!((&self.receipts, self.evaluate_due), (&receipts, due));
+        }
+        detection
+    }
+
+    fn decide(&mut self, look: &Look, answer: &Answer) -> Detection {
         let detected = detect(&self.state, look, answer, self.now);
         self.decided.clear();
         self.events = detected.events;
