@@ -1,0 +1,77 @@
+//! From the probe's answer to the launcher's call, one change at a time.
+
+use super::instant::{Changing, Instant, source};
+use capomastro_core::{
+    Scheduler,
+    model::Policy,
+    scheduler::DependencySpec,
+    store::StateStore,
+    time::{Clock, SystemClock},
+};
+use capomastro_store_sqlite::{SqliteStore, rusqlite::Connection};
+use capomastro_tests::figure;
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::sync::{mpsc, oneshot};
+
+/// How many changes are measured.
+const CHANGES: usize = 400;
+
+pub(crate) async fn measure(folder: &Path) {
+    let ours = launches(&folder.join("soon.db")).await;
+    let bare = commits(&folder.join("bare.db"));
+    for (name, part) in [("observation_to_launch_p50", 50), ("observation_to_launch_p99", 99)] {
+        figure(name, percentile(&ours, part), percentile(&bare, part), "ms");
+    }
+}
+
+fn percentile(took: &[Duration], part: usize) -> f64 {
+    let mut took = took.to_vec();
+    took.sort();
+    took[(took.len() * part / 100).min(took.len() - 1)].as_secs_f64() * 1e3
+}
+
+/// Each dependency is new, so that it is looked at at once and its first revision built.
+async fn launches(path: &Path) -> Vec<Duration> {
+    let store: Arc<dyn StateStore> = Arc::new(SqliteStore::builder(path).open().unwrap());
+    let (sender, mut launched) = mpsc::unbounded_channel();
+    let probe = Arc::new(Changing::default());
+    let scheduler = Scheduler::builder(store)
+        .probe("changing", probe.clone())
+        .launcher("instant", Arc::new(Instant::telling(sender)))
+        .build()
+        .unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn({
+        let scheduler = scheduler.clone();
+        async move { scheduler.run(async { drop(stopped.await) }).await }
+    });
+    let policy = Policy::default().with_look_every(Duration::from_secs(86_400));
+    let mut took = Vec::with_capacity(CHANGES);
+    for n in 0..CHANGES {
+        let name = format!("dependency-{n}");
+        let spec = DependencySpec::new(&name, source(&name), "instant").unwrap();
+        scheduler.apply(&spec.with_policy(policy.clone())).await.unwrap();
+        let at = launched.recv().await.unwrap();
+        took.push(at.0 - probe.answered.lock().unwrap().0);
+    }
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+    took
+}
+
+/// A durable commit of one row, again and again.
+fn commits(path: &Path) -> Vec<Duration> {
+    let conn = Connection::open(path).unwrap();
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE bare (id INTEGER PRIMARY KEY, data TEXT)",
+    )
+    .unwrap();
+    let mut insert = conn.prepare("INSERT INTO bare (data) VALUES (?1)").unwrap();
+    let data = "x".repeat(1_000);
+    let one = || {
+        let began = SystemClock.monotonic().0;
+        insert.execute([&data]).unwrap();
+        SystemClock.monotonic().0 - began
+    };
+    std::iter::repeat_with(one).take(CHANGES).collect()
+}
