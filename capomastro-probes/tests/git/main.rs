@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
 mod asking;
+mod conformance;
 mod cost;
 mod credentials;
 mod file;
