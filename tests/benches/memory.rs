@@ -54,7 +54,7 @@ fn child(part: &str, path: &Path) {
         // What it grew by at the most, while it looked at every one of them.
         "run" => runtime.block_on(async {
             let store = Arc::new(open(path, &clock));
-            let scheduler = crowd_scheduler(store.clone(), &clock, 256);
+            let scheduler = crowd_scheduler(Arc::<SqliteStore>::clone(&store), &clock, 256);
             assert!(look_at_all(&scheduler, &clock).await >= REGISTERED);
             let most = resident("VmHWM");
             store.close().await;

@@ -98,7 +98,7 @@ async fn over_sqlite(path: &std::path::Path) -> (Rate, f64, f64) {
     let store = SqliteStore::builder(path).clock(Arc::new(clock.clone())).open().unwrap();
     let counted = Arc::new(Counted { store, durable: AtomicUsize::new(0), lossy: AtomicUsize::new(0) });
     register(&counted.store, &clock, CROWD).await;
-    let scheduler = crowd_scheduler(counted.clone(), &clock, AT_ONCE);
+    let scheduler = crowd_scheduler(Arc::<Counted>::clone(&counted), &clock, AT_ONCE);
     let mut looks = 0;
     let rate = per_second(async || {
         let some = look_at_all(&scheduler, &clock).await;

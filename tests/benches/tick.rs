@@ -27,7 +27,7 @@ async fn empty_tick(registered: usize) -> f64 {
     let store = SqliteStore::builder(folder.path().join("crowd.db")).clock(Arc::new(clock.clone()));
     let store = Arc::new(store.open().unwrap());
     register(&*store, &clock, registered).await;
-    let scheduler = crowd_scheduler(store.clone(), &clock, 256);
+    let scheduler = crowd_scheduler(Arc::<SqliteStore>::clone(&store), &clock, 256);
     let mut took = Vec::with_capacity(TICKS);
     for tick in 0..TICKS + TICKS / 10 {
         let before = SystemClock.monotonic();

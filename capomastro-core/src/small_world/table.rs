@@ -108,7 +108,7 @@ fn row(state: &DependencyState, context: &Context<'_>, comer: &Comer<'_>) -> &'s
     let unforced = !comer.forced;
     let known = !comer.own_parameters && context.known_good.iter().any(|(r, _)| r == comer.revision);
     let baselined = policy.first == First::Baseline || (policy.first == First::Auto && known);
-    let last_unforced = state.waiting.iter().filter(|r| !r.forced).next_back();
+    let last_unforced = state.waiting.iter().rfind(|r| !r.forced);
     let target = match last_unforced {
         Some(request) if !comer.waited => request.revision.as_ref(),
         _ => accounted,

@@ -99,7 +99,7 @@ impl Whole {
         let (probe, launcher) = (Arc::new(Changing::default()), Instant::new());
         let scheduler = Scheduler::builder(Arc::new(store) as Arc<dyn StateStore>)
             .clock(Arc::new(clock.clone()))
-            .probe("changing", probe.clone())
+            .probe("changing", Arc::<Changing>::clone(&probe))
             .launcher("instant", Arc::new(launcher.clone()))
             .retention(keeps_all())
             .build()

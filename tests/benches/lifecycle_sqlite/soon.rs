@@ -36,7 +36,7 @@ async fn launches(path: &Path) -> Vec<Duration> {
     let (sender, mut launched) = mpsc::unbounded_channel();
     let probe = Arc::new(Changing::default());
     let scheduler = Scheduler::builder(store)
-        .probe("changing", probe.clone())
+        .probe("changing", Arc::<Changing>::clone(&probe))
         .launcher("instant", Arc::new(Instant::telling(sender)))
         .build()
         .unwrap();

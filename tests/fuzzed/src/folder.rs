@@ -4,13 +4,16 @@ use super::{SECRET, is_decent, parts};
 use capomastro_core::{
     launch::{BuildLauncher as _, BuildOutput as _, Seen},
     model::{ExternalRef, LaunchKey},
+    time::{Clock as _, SystemClock},
 };
 use capomastro_process::CommandLauncher;
+use futures_util::future::{Either, select};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use std::{
     fs,
     os::unix::{ffi::OsStrExt as _, fs::symlink},
     path::{Path, PathBuf},
+    pin::pin,
     time::Duration,
 };
 use tokio::runtime::Runtime;
@@ -92,7 +95,10 @@ pub fn build_folder(data: &[u8]) -> bool {
 
 /// The files are few and small: who does not answer waits for something that never comes.
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what} hangs"))
+    match select(pin!(future), SystemClock.sleep(DEADLINE)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(_) => panic!("{what} hangs"),
+    }
 }
 
 fn put(folder: &Path, outside: &Path, part: &[u8]) {

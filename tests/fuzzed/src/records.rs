@@ -85,7 +85,7 @@ impl Place {
         };
         let found = found.expect("the row is there");
         assert_eq!((found.version, found.record.key().to_string().as_str()), (7, name));
-        assert_eq!(listed.unwrap().items, [found.clone()]);
+        assert_eq!(listed.unwrap().items, std::slice::from_ref(&found));
         let again: Record = serde_json::from_str(&serde_json::to_string(&found.record).unwrap()).unwrap();
         assert_eq!(again, found.record, "what is written is what was read");
         drop((found.record.unique(), found.record.lists()));

@@ -136,7 +136,7 @@ impl Checker {
             let by_person = matches!(
                 new.state,
                 ReceiptState::Ended {
-                    reason: EndReason::Deleted | EndReason::Superseded | EndReason::Withdrawn
+                    reason: EndReason::Deleted | EndReason::Superseded | EndReason::Withdrawn { .. }
                 }
             );
             let probed = match seen.before(&Key::Dependency(new.dependency)) {
