@@ -117,7 +117,9 @@ pub trait RevisionProbe: fmt::Debug + Send + Sync + 'static {
 
 /// A probe made of a closure over a typed configuration.
 ///
-/// The probe's key is the configuration itself, so equal configurations are answered by one run.
+/// The probe's key is the configuration itself, so equal configurations are answered by one run, which is given the first
+/// ask. What it says is handed on to the others as it applies to them: "same as seen" becomes the revision that the first
+/// one saw, and a relation is told only to those who accounted for the same revision.
 ///
 /// ```
 /// use capomastro_core::{probe::{probe_fn, Ask, Probed}, Error};
@@ -166,11 +168,51 @@ where
 
     async fn probe(&self, asks: &[Ask]) -> Vec<Result<Probed>> {
         let Some(first) = asks.first() else { return Vec::new() };
-        let answer = match first.source.parse::<T>() {
-            Ok(config) => (self.look)(config, first.clone()).await,
-            Err(e) => Err(e),
-        };
-        spread(answer, asks.len())
+        let answer = self.run(first).await;
+        let mut answers = Vec::with_capacity(asks.len());
+        for ask in asks {
+            answers.push(match &answer {
+                Ok(probed) => match handed_on(probed, first, ask) {
+                    Some(probed) => Ok(probed),
+                    None => self.run(ask).await,
+                },
+                Err(e) => Err(e.copy()),
+            });
+        }
+        answers
+    }
+}
+
+impl<T, F, R> ProbeFn<T, F>
+where
+    T: DeserializeOwned + Send,
+    F: Fn(T, Ask) -> R + Send + Sync,
+    R: Future<Output = Result<Probed>> + Send,
+{
+    async fn run(&self, ask: &Ask) -> Result<Probed> {
+        let config = ask.source.parse::<T>()?;
+        (self.look)(config, ask.clone()).await
+    }
+}
+
+/// What an answer to one ask says to another one about the same source, who may have seen and accounted for something
+/// else. `None` if it says nothing to it.
+fn handed_on(answer: &Probed, asked: &Ask, other: &Ask) -> Option<Probed> {
+    match (answer, &asked.seen) {
+        (Probed::NotFound, _) => Some(Probed::NotFound),
+        (Probed::Observed(observation), _) => {
+            let mut observation = observation.clone();
+            if other.accounted != asked.accounted {
+                observation.relation = None;
+            }
+            Some(Probed::Observed(observation))
+        }
+        (Probed::SameAsSeen | Probed::Nothing, seen) if *seen == other.seen => Some(answer.clone()),
+        (Probed::SameAsSeen | Probed::Nothing, Some(seen)) => Some(Probed::Observed(Observation {
+            cursor: asked.cursor.clone(),
+            ..Observation::of(seen.clone())
+        })),
+        (Probed::SameAsSeen | Probed::Nothing, None) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use capomastro_core::{
     ErrorKind, async_trait,
     model::{Relation, Source},
-    probe::RevisionProbe,
+    probe::{Ask, RevisionProbe, probe_fn},
 };
 use capomastro_testkit::{
     conformance::{
@@ -12,11 +12,21 @@ use capomastro_testkit::{
     },
     fakes::{ManualClock, ScriptedProbe},
 };
+use serde::Deserialize;
 use serde_json::json;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
 };
+
+/// The configuration of a scripted source.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read by the scripted probe itself")]
+struct Config {
+    name: String,
+    remote: Option<String>,
+}
 
 /// Sources by name, each with its history.
 #[derive(Debug, Default)]
@@ -24,6 +34,8 @@ struct Scripted {
     world: ScriptedProbe,
     /// Whether answers say that a revision is the same as seen, like an HTTP 304.
     says_same: bool,
+    /// Whether the world is looked at by a closure, which is given one ask for all that are equal.
+    by_closure: bool,
     histories: Mutex<BTreeMap<String, Vec<String>>>,
 }
 
@@ -45,7 +57,14 @@ impl ProbeHarness for Scripted {
     }
 
     fn open(&self) -> Arc<dyn RevisionProbe> {
-        Arc::new(self.world.clone())
+        if !self.by_closure {
+            return Arc::new(self.world.clone());
+        }
+        let world = self.world.clone();
+        probe_fn(move |_: Config, ask: Ask| {
+            let world = world.clone();
+            async move { world.probe(&[ask]).await.remove(0) }
+        })
     }
 
     fn refused(&self) -> Vec<Source> {
@@ -59,6 +78,9 @@ impl ProbeHarness for Scripted {
     }
 
     async fn beside(&self, source: &Source) -> Option<Source> {
+        if self.by_closure {
+            return None;
+        }
         Some(self.make(source.config["remote"].as_str()))
     }
 
@@ -111,4 +133,8 @@ capomastro_testkit::revision_probe_conformance!(observes, Scripted::default());
 capomastro_testkit::revision_probe_conformance!(
     says_the_same,
     Scripted { says_same: true, ..Scripted::default() }
+);
+capomastro_testkit::revision_probe_conformance!(
+    by_closure,
+    Scripted { says_same: true, by_closure: true, ..Scripted::default() }
 );

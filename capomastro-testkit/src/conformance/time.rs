@@ -33,13 +33,18 @@ impl Time {
         }
     }
 
+    /// How long something is given to end that is expected not to.
+    pub(super) const fn a_while(&self) -> Duration {
+        Duration::from_millis(if matches!(self, Self::Manual(_)) { 10 } else { 300 })
+    }
+
     /// Waits until `look` gives something. What lives in made-up time answers at once, so it is not waited for long.
     pub(super) async fn until<T, F>(&self, what: &str, mut look: impl FnMut() -> F + Send) -> T
     where
         F: Future<Output = Option<T>> + Send,
         T: Send,
     {
-        let patience = Duration::from_secs(if matches!(self, Self::Manual(_)) { 2 } else { 60 });
+        let patience = Duration::from_secs(if matches!(self, Self::Manual(_)) { 1 } else { 60 });
         let until = SystemClock.monotonic().plus(patience);
         loop {
             if let Some(found) = look().await {

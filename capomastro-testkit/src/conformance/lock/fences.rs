@@ -45,8 +45,8 @@ pub(super) async fn fences_grow_over_releases(harness: &dyn LockHarness) {
 
 pub(super) async fn fences_grow_over_take_overs(harness: &dyn LockHarness) {
     let desk = Desk::new(harness).await;
-    let (mut dependency, mut before) = (desk.dependency(), 0);
-    desk.started(&mut dependency).await;
+    let mut dependency = desk.dependency();
+    let mut before = desk.started(&mut dependency).await.fence;
     for _ in 0..4 {
         let lease = desk.take_over(&dependency.ask(desk.build())).await;
         higher(&lease, &dependency, &mut before);

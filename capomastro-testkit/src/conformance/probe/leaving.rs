@@ -7,10 +7,6 @@ use super::{
 use crate::conformance::abandon::abandoned;
 use capomastro_core::time::{Clock, SystemClock};
 use futures_util::future::{Either, select};
-use std::time::Duration;
-
-/// How long a look that hangs is waited for before it is dropped.
-const A_WHILE: Duration = Duration::from_millis(300);
 
 impl Desk<'_> {
     async fn nothing_is_left(&self) {
@@ -39,7 +35,9 @@ pub(super) async fn a_look_that_hangs_can_be_dropped(harness: &dyn ProbeHarness)
         let asks = [ask(&source)];
         for _ in 0..3 {
             let look = desk.probe.probe(&asks);
-            if let Either::Left((answers, _)) = select(look, SystemClock.sleep(A_WHILE)).await {
+            if let Either::Left((answers, _)) =
+                select(look, SystemClock.sleep(harness.time().a_while())).await
+            {
                 panic!("a look at it does not end by itself, but: {answers:?}");
             }
         }
