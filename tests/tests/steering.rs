@@ -305,10 +305,10 @@ async fn a_lock_that_others_keep_is_a_reason() {
     s.manual("lib").await;
     let stuck = s.running("lib").await;
     lock.unreachable(true);
-    s.scheduler.break_lock("lib", &somebody(), "stuck").await.unwrap_err();
-    assert_eq!(s.running("lib").await, stuck, "a lock that is away leaves all as it was");
+    assert_eq!(s.scheduler.break_lock("lib", &somebody(), "stuck").await.unwrap(), stuck);
+    assert_eq!(s.state("lib").await.held, None);
     lock.unreachable(false);
-    s.scheduler.break_lock("lib", &somebody(), "stuck").await.unwrap();
+    s.pass_until(60, async |_| lock.held() == 0).await;
     s.manual("lib").await;
     s.pass(20).await;
     assert_ne!(

@@ -164,8 +164,8 @@ impl Scheduler {
     /// system may still run it. What waits is decided in the same commit.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if the name is unknown or no build holds the dependency. What a lock that is kept
-    /// elsewhere says: then nothing was broken.
+    /// [`NotFound`](ErrorKind::NotFound) if the name is unknown or no build holds the dependency. A lock that is kept
+    /// elsewhere and does not answer is no error: it is given back when it does.
     pub async fn break_lock(&self, dependency: &str, by: &Requester, reason: &str) -> Result<BuildId> {
         check_reason(reason)?;
         let mut attempts = Attempts::default();
@@ -268,19 +268,22 @@ impl Inner {
         let Step::End(end) = situation.broken(by.as_str(), reason) else {
             return Err(Error::new(ErrorKind::Conflict, "the build has ended meanwhile"));
         };
-        if build.lease.is_some() {
-            // The lock is kept elsewhere: take it from whoever it thinks has it, and give it back. Before the end is
-            // recorded, so that what is started next can have it, and so that a lock that is away leaves all as it was.
-            let ask = LockAsk::new(found.id, found.name.clone(), build.id, None, state.fence);
-            let lease = self
-                .in_time(self.lock.take_over(&ask, reason), Err)
-                .await
-                .map_err(|e| e.with_operation("take the lock over"))?;
-            self.in_time(self.lock.release(&lease), Err)
-                .await
-                .map_err(|e| e.with_operation("release the lock"))?;
-        }
+        let ask = LockAsk::new(found.id, found.name.clone(), build.id, None, state.fence);
+        let id = found.id;
         self.finish(draft, None, found, *end, true).await?;
+        let is_free = self.state_of(&mut self.draft(), id).await?.held.is_none();
+        if build.lease.is_some() && is_free {
+            // The lock is kept elsewhere: take it from whoever it thinks has it, and give it back.
+            let taken = self.in_time(self.lock.take_over(&ask, reason), Err).await;
+            let free = match taken {
+                Ok(lease) => self.in_time(self.lock.release(&lease), Err).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = free {
+                // The dependency is free here; the lease of the build that ended is given back by due work.
+                tracing::warn!(dependency = name, error = %error.report(), "the lock cannot be taken over now");
+            }
+        }
         Ok(build.id)
     }
 
