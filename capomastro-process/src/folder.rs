@@ -224,6 +224,11 @@ impl Folder {
         write_durably(&self.at(name), &bytes)
     }
 
+    /// Makes an empty file that says something by being there. Several may at once.
+    pub(crate) fn mark(&self, name: &str) -> Result<()> {
+        open_plain(&self.at(name), OFlags::WRONLY | OFlags::CREATE).map(drop)
+    }
+
     /// Empties the folder of what an attempt left that never started. Only with the lock.
     pub(crate) fn clear(&self) -> Result<()> {
         let failed = |e| on_disk("empty a build's folder", &self.path, e);
@@ -260,7 +265,8 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a file so that it has, at any time and after any crash, either no content, the old, or the new one.
+/// Writes a file so that it has, at any time and after any crash, either no content, the old, or the new one. One writer
+/// at a time.
 pub(crate) fn write_durably(file: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |e| on_disk("write a build's record", file, e);
     let mut name = file.file_name().unwrap_or_default().to_owned();

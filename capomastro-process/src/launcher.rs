@@ -2,7 +2,6 @@
 
 use crate::{
     builder::CommandLauncherBuilder,
-    fault::on_disk,
     folder::{Folder, Standing},
     group,
     job::CommandJob,
@@ -155,7 +154,7 @@ impl Inner {
             }
             Standing::Running | Standing::Orphaned(_) => {}
         }
-        folder.write_json("cancel", &self.clock.now())?;
+        folder.mark("cancel")?;
         // The supervisor's companion listens here; opening fails if nobody does.
         let control = folder.at("control");
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -172,8 +171,7 @@ impl Inner {
         }
         // Nobody is left who could be asked to be gentle.
         if let Some(group) = folder.started()?.and_then(|started| started.living_group(folder.key())) {
-            let stopping = folder.at("stopping");
-            fs::File::create(&stopping).map_err(|e| on_disk("mark a build as stopped", &stopping, e))?;
+            folder.mark("stopping")?;
             group::kill(group, Signal::KILL);
         }
         Ok(())

@@ -8,7 +8,7 @@ use capomastro_core::{
     model::LaunchKey,
 };
 use capomastro_process::{CommandJob, CommandLauncher};
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// A build that says its pid and hangs.
 async fn hanging(l: &CommandLauncher, d: &tempfile::TempDir, script: &str) -> (Hanging, u32) {
@@ -112,6 +112,23 @@ async fn a_cancelled_build_is_asked_first() {
     l.cancel(&h.key, &h.reference).await.unwrap();
     assert_eq!(end(&l, &h.reference).await, ended);
     eventually("nothing to be left", || processes(h.here.to_str().unwrap()).is_empty().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_build_can_be_asked_to_stop_by_many_at_once() {
+    let d = tempfile::tempdir().unwrap();
+    let l = Arc::new(launcher(d.path()));
+    let (h, _) = hanging(&l, &d, "trap '' TERM").await;
+    let asks: Vec<_> = (0..64)
+        .map(|_| {
+            let (l, key, reference) = (Arc::clone(&l), h.key, h.reference.clone());
+            tokio::spawn(async move { l.cancel(&key, &reference).await })
+        })
+        .collect();
+    for ask in asks {
+        ask.await.unwrap().unwrap();
+    }
+    assert_eq!(end(&l, &h.reference).await.outcome, Outcome::Cancelled);
 }
 
 #[tokio::test]
