@@ -64,6 +64,8 @@ pub enum WhyNotBuilding {
     NextLook {
         /// The revision that is owed.
         revision: Revision,
+        /// What the look waits for, if it waits: a budget, say, or who holds a lock that is kept elsewhere.
+        waits_for: Option<String>,
     },
     /// The build system refused; it is tried again then, or waits for a person where there is no time.
     LaunchRefused {
@@ -151,7 +153,7 @@ pub fn why_not_building(
                 return WhyNotBuilding::Quiet { until };
             }
         }
-        return WhyNotBuilding::NextLook { revision };
+        return WhyNotBuilding::NextLook { revision, waits_for };
     }
     if let Some(retry) = &state.retry {
         return match retry.reason {

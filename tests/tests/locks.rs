@@ -6,6 +6,7 @@ use capomastro_core::{
     launch::Outcome,
     model::{OnHeld, Phase, Policy},
     scheduler::TriggerRequest,
+    why::WhyNotBuilding,
 };
 use capomastro_testkit::{ControllableLauncher, ExpiringLock, ManualClock, fakes::LaunchAnswer};
 use capomastro_tests::{Stage, person, revision, spec};
@@ -62,12 +63,17 @@ async fn what_a_stranger_holds_is_asked_for_again_until_it_is_free() {
     stage.probe.set("a", "r1");
     stage.pass(LASTS - 1).await;
     assert!(stage.builds("a").await.is_empty());
+    let why = stage.why("a").await;
+    let says =
+        |text: &Option<String>| text.as_deref().is_some_and(|t| t.ends_with("kept elsewhere: a stranger"));
+    assert!(matches!(&why, WhyNotBuilding::NextLook { waits_for, .. } if says(waits_for)), "{why:?}");
     let asked = lock.acquires();
     assert!((1..=8).contains(&asked), "no hot loop: {asked}");
     let decided = stage.count_events("a", |e| matches!(e, EventKind::Decided { .. })).await;
     assert!(decided <= 3, "repeated decisions are counted, not recorded: {decided}");
     stage.pass(20).await;
     assert_eq!(stage.phases("a").await, [Phase::Succeeded]);
+    assert_eq!(stage.why("a").await, WhyNotBuilding::UpToDate);
     stage.pass(10).await;
     assert_eq!(lock.held(), 0);
 }

@@ -96,7 +96,7 @@ async fn policies_are_reasons() {
     s.probe.set("lib", "r2");
     s.push("lib").await;
     s.end("lib", Outcome::Succeeded).await;
-    assert_eq!(s.why("lib").await, WhyNotBuilding::NextLook { revision: revision("r2") });
+    assert_eq!(s.why("lib").await, WhyNotBuilding::NextLook { revision: revision("r2"), waits_for: None });
 }
 
 #[tokio::test]

@@ -286,7 +286,7 @@ async fn only_what_is_held_can_be_broken() {
 }
 
 #[tokio::test]
-async fn a_lock_that_others_keep_is_a_reason() {
+async fn a_lock_that_is_kept_elsewhere_is_broken_when_it_answers() {
     let clock = capomastro_testkit::ManualClock::new();
     let lock = ExpiringLock::new(Arc::new(clock.clone()), std::time::Duration::from_secs(30));
     let store = Arc::new(capomastro_core::InMemoryStore::new(Arc::new(clock.clone())));

@@ -24,6 +24,8 @@ pub(super) struct Applying<'a> {
     pub(super) asked: Monotonic,
     /// The lease of the build that starts.
     pub(super) lease: Option<Lease>,
+    /// Who keeps the lock from the build that would start, in a place that is not the store.
+    pub(super) kept_by: Option<String>,
     /// A good build that this very commit records, and so is in no list yet.
     pub(super) just_good: Option<(Revision, BuildId)>,
     /// Whether a build that starts may be sent directly after the commit, by this process.
@@ -41,6 +43,7 @@ impl<'a> Applying<'a> {
             now,
             asked: Monotonic(Duration::ZERO),
             lease: None,
+            kept_by: None,
             just_good: None,
             may_launch: true,
             decided: Vec::new(),

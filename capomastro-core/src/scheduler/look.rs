@@ -15,6 +15,7 @@ use crate::{
     schedule::{Schedule, backoff, next_due},
     store::{Claim, Draft, DueChange, Key, Lane, Task},
     time::{Monotonic, Timestamp, later, until},
+    track::printable,
 };
 use futures_util::{
     StreamExt,
@@ -303,10 +304,12 @@ impl Inner {
             draft.put(crate::store::Record::State(state.clone()));
         }
         let after = self.next_look(&applying.dependency, &state, detected.detection, look_within, now);
-        let note = decided
+        let mut note = decided
             .iter()
             .filter(|d| d.counted)
             .fold(counted(claim, now, ""), |note, d| count(note, d.decision.name()));
+        note.waits_for =
+            applying.kept_by.as_ref().map(|by| format!("the lock, which is kept elsewhere: {by}"));
         if !written && is_uneventful(&before, &state, &decided) {
             for d in &decided {
                 metrics::counter!("capomastro_decisions_total", "decision" => d.decision.name()).increment(1);
@@ -480,6 +483,7 @@ impl<'a> Applying<'a> {
                 Ok(evaluation)
             }
             crate::lock::Acquired::Held { by } => {
+                self.kept_by = Some(printable(&by, 500));
                 context.lock = LockView::HeldElsewhere { by };
                 Ok(evaluate(&state, &context, occasion))
             }

@@ -294,7 +294,7 @@ fn is_too_long(external: &ExternalRef) -> bool {
 }
 
 /// `text` for people: bounded, without control characters other than line breaks and tabs.
-fn printable(text: &str, max: usize) -> String {
+pub(crate) fn printable(text: &str, max: usize) -> String {
     let clean = text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c });
     // A bounded part first, so that a flood is not copied.
     cut(clean.take(max).collect(), max)
