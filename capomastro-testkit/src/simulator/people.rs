@@ -96,8 +96,13 @@ async fn perform(stage: &Stage, scheduler: &Scheduler, plan: &Plan, what: &Ask) 
             scheduler.break_lock(&dependency(d).name, &somebody(), "a history").await?;
         }
         Ask::Edit { dependency: d } => {
-            let found = scheduler.status(&dependency(d).name).await?.state.epoch;
-            scheduler.apply(&spec(plan, dependency(d), u64::from(found))?).await?;
+            // Another source than any before, whoever else edits it now.
+            let edit = {
+                let mut world = stage.world();
+                world.edits += 1;
+                world.edits
+            };
+            scheduler.apply(&spec(plan, dependency(d), edit)?).await?;
         }
         Ask::Choose { dependency: d, policy } => {
             let changed = DependencyPlan { policy: (**policy).clone(), ..dependency(d).clone() };

@@ -31,6 +31,8 @@ pub(super) struct World {
     /// At which revision each source is; `None` is gone.
     pub(super) sources: BTreeMap<String, Option<u64>>,
     pub(super) builds: Vec<External>,
+    /// How often a source was edited.
+    pub(super) edits: u64,
     pub(super) store_out_until: Monotonic,
     pub(super) system_out_until: Monotonic,
 }
@@ -88,6 +90,7 @@ impl Stage {
             healing: false,
             sources,
             builds: Vec::new(),
+            edits: 0,
             store_out_until: Monotonic::default(),
             system_out_until: Monotonic::default(),
         };
