@@ -41,9 +41,10 @@ fn content(batch: &Batch) -> u64 {
     hasher.finish()
 }
 
-/// Whether it would be told from another batch that is about the same.
+/// Whether it would be told from another batch that is about the same. A fact about a build alone (that its lock's lease
+/// is lost) can be found out twice at once, by a driver that was frozen and by the one after it.
 fn is_particular(batch: &Batch) -> bool {
-    !batch.puts.is_empty() || !batch.claims.is_empty()
+    !batch.claims.is_empty() || batch.puts.iter().any(|put| !matches!(put.record, Record::Build(_)))
 }
 
 impl Commits {
