@@ -176,8 +176,8 @@ pub fn row(state: &DependencyState, context: &Context<'_>, subject: &Subject<'_>
         if target == Some(subject.revision) {
             return Decision::Unchanged;
         }
-        // Row 7.
-        if !first && context.policy.veto.needs_relation() {
+        // Row 7. What is accounted itself is behind what waits, and has not moved.
+        if !first && accounted != Some(subject.revision) && context.policy.veto.needs_relation() {
             match subject.relation {
                 Some(r) if r.accounted.as_ref() != accounted => return Decision::RelationStale,
                 Some(r) if context.policy.veto.forbids(r.relation) => return Decision::Vetoed,

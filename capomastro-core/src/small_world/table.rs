@@ -113,7 +113,8 @@ fn row(state: &DependencyState, context: &Context<'_>, comer: &Comer<'_>) -> &'s
         Some(request) if !comer.waited => request.revision.as_ref(),
         _ => accounted,
     };
-    let vetoes = unforced && !first && policy.veto.needs_relation();
+    let has_moved = !first && accounted != Some(comer.revision);
+    let vetoes = unforced && has_moved && policy.veto.needs_relation();
     let stale = vetoes && comer.relation.is_some_and(|r| r.accounted.as_ref() != accounted);
     let forbidden = vetoes && policy.veto.forbids(comer.relation.and_then(|r| r.relation));
     let is_quiet_over = policy.quiet.is_none_or(|q| {

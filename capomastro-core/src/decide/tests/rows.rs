@@ -500,6 +500,33 @@ fn row_7_needs_a_relation_to_what_is_accounted_now() {
 }
 
 #[test]
+fn row_7_is_not_asked_of_what_is_accounted_itself() {
+    let mut world = World::with(no_rewinds().with_on_held(OnHeld::Queue { max: 5 }));
+    world.look("A");
+    world.with_params("x");
+    world.look("A");
+    world.look_with_relation("B", Relation::Forward { by: None });
+    world.pause();
+    world.look_with_relation("C", Relation::Forward { by: None });
+    world.end_good();
+    world.resume();
+    assert_eq!(
+        (world.building(), world.accounted()),
+        (Some("C"), Some("C")),
+        "the manual one, at what is seen"
+    );
+    // B waits, so that C is no news to the table alone; what was said of C refers to A.
+    world.same_as_seen();
+    assert_eq!(
+        (world.recorded(), world.look_in()),
+        (Some("Queued"), None),
+        "no look at once, again and again"
+    );
+    world.same_as_seen();
+    assert_eq!(world.look_in(), None);
+}
+
+#[test]
 fn row_7_is_not_asked_of_a_first_observation() {
     let veto = Veto { unknown: true, ..Veto::default() };
     let mut world = World::with(Policy::default().with_veto(veto));

@@ -41,10 +41,10 @@ fn content(batch: &Batch) -> u64 {
     hasher.finish()
 }
 
-/// Whether it would be told from another batch that is about the same. A fact about a build alone (that its lock's lease
-/// is lost) can be found out twice at once, by a driver that was frozen and by the one after it.
+/// Whether it would be told from another batch that is about the same. Without a claim it may not: two people can ask for
+/// the same at once, and a driver that was frozen can find out what the one after it finds out.
 fn is_particular(batch: &Batch) -> bool {
-    !batch.claims.is_empty() || batch.puts.iter().any(|put| !matches!(put.record, Record::Build(_)))
+    !batch.claims.is_empty()
 }
 
 impl Commits {
