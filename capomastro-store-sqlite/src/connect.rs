@@ -5,7 +5,7 @@ use crate::{
     migrate::{look_first, migrate},
 };
 use capomastro_core::{Error, ErrorKind, Result, Retry};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -146,6 +146,8 @@ fn to_wal(conn: &Connection) -> Result<Result<()>, Failure> {
 /// What holds for every connection.
 fn settle(conn: &Connection) -> Result<(), Failure> {
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    // The plan of a statement is its own, and not made anew for other values: each has an index to go by.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     for (name, value) in [
         // A commit that was answered survives a power cut.
         ("synchronous", "FULL"),

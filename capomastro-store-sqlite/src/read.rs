@@ -137,9 +137,12 @@ fn next(receiver: &Mutex<Receiver<Message>>) -> Option<Read> {
 }
 
 fn snapshot<T>(conn: &Connection, read: impl FnOnce(&Connection) -> Result<T, Unread>) -> Result<T, Unread> {
-    let tx = conn.unchecked_transaction()?;
-    let value = read(&tx)?;
-    tx.commit()?;
+    conn.prepare_cached("BEGIN")?.execute([])?;
+    let value = read(conn);
+    // Nothing was written, so that there is nothing to lose by it.
+    let ended = conn.prepare_cached("ROLLBACK").and_then(|mut s| s.execute([]));
+    let value = value?;
+    ended?;
     Ok(value)
 }
 
@@ -183,17 +186,17 @@ macro_rules! list_rows {
     ($which:literal) => {
         concat!(
             "SELECT l.key, r.version, r.format, r.data, l.sort FROM capomastro_lists l \
-             LEFT JOIN capomastro_records r ON r.key = l.key WHERE l.list = ?1 AND ",
+             LEFT JOIN capomastro_records r ON r.key = l.key WHERE l.list = ?1 ",
             $which,
             " LIMIT ?2"
         )
     };
 }
 
-const FORWARDS: &str = list_rows!("l.sort > ?3 ORDER BY l.sort");
-const BACKWARDS: &str = list_rows!("l.sort < ?3 ORDER BY l.sort DESC");
-const FROM_THE_START: &str = list_rows!("?3 IS NULL ORDER BY l.sort");
-const FROM_THE_END: &str = list_rows!("?3 IS NULL ORDER BY l.sort DESC");
+const FORWARDS: &str = list_rows!("AND l.sort > ?3 ORDER BY l.sort");
+const BACKWARDS: &str = list_rows!("AND l.sort < ?3 ORDER BY l.sort DESC");
+const FROM_THE_START: &str = list_rows!("ORDER BY l.sort");
+const FROM_THE_END: &str = list_rows!("ORDER BY l.sort DESC");
 
 /// A part of a list.
 pub(crate) fn list(
@@ -227,7 +230,10 @@ pub(crate) fn list(
         (true, Some(_)) => BACKWARDS,
     };
     let mut select = conn.prepare_cached(sql)?;
-    let mut rows = select.query(params![list.as_str(), limit + 1, after])?;
+    let mut rows = match after {
+        Some(after) => select.query(params![list.as_str(), limit + 1, after])?,
+        None => select.query(params![list.as_str(), limit + 1])?,
+    };
     let mut items: Vec<Versioned> = Vec::new();
     let mut last: Option<String> = None;
     while let Some(row) = rows.next()? {

@@ -7,8 +7,8 @@ use crate::{
     events::{Event, EventKind},
     lock::{Acquired, Lease, LockAsk},
     model::{
-        Build, BuildId, Dependency, DependencyState, LaunchKey, Phase, Receipt, ReceiptState, Revision,
-        Trigger,
+        Build, BuildId, Dependency, DependencyName, DependencyState, LaunchKey, Phase, Receipt, ReceiptState,
+        Revision, Trigger,
     },
     store::{Committed, Draft, DueChange, Key, Lane, ListKey, Query, Record, Task},
     time::{Monotonic, Timestamp},
@@ -228,14 +228,14 @@ impl<'a> Applying<'a> {
             metrics::counter!("capomastro_decisions_total", "decision" => decision).increment(1);
         }
         self.inner.wake.notify_one();
-        Ok(self.begun.and_then(|build| begun(build, &committed, self.asked)))
+        Ok(self.begun.and_then(|build| begun(build, self.dependency.name, &committed, self.asked)))
     }
 }
 
-fn begun(build: Build, committed: &Committed, asked: Monotonic) -> Option<Begun> {
+fn begun(build: Build, name: DependencyName, committed: &Committed, asked: Monotonic) -> Option<Begun> {
     let task = Task::Drive(build.id);
     let claim = committed.claims.iter().find(|c| c.task == task)?.clone();
-    Some(Begun { build, claim, asked })
+    Some(Begun { build, name, claim, asked })
 }
 
 /// Moves a receipt on. One that is settled stays, except that a build that was refused turns it into a refusal.

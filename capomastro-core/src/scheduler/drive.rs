@@ -94,16 +94,16 @@ impl Inner {
     ) -> Result<()> {
         let DriveItem { claim, build } = item;
         self.renew_lease(&build).await;
-        let mut after = self.step(build.id, &claim, |s| s.resume()).await?;
+        let mut after = self.step(&build, &claim, |s| s.resume()).await?;
         if let After::Find = after {
             let dependency = self.dependency_of(&mut self.draft(), &build).await?;
-            let request = self.request(&build, &dependency, asked);
+            let request = self.request(&build, dependency.name, asked);
             let found: Result<Found> = self.in_time(launcher.find(&request), Err).await;
-            after = self.step(build.id, &claim, |s| s.found(copy(&found))).await?;
+            after = self.step(&build, &claim, |s| s.found(copy(&found))).await?;
         }
         match after {
             After::Send(begun) => self.launch_begun(*begun).await,
-            After::Find | After::Nothing => {}
+            After::Find | After::Nothing | After::Advanced(_) => {}
         }
         Ok(())
     }
@@ -131,13 +131,13 @@ impl Inner {
             .map(|((item, (_, external)), report)| async move {
                 let claim = item.claim;
                 self.renew_lease(&item.build).await;
-                let step = self.step(item.build.id, &claim, |s| s.observed(&external, copy(&report))).await;
+                let step = self.step(&item.build, &claim, |s| s.observed(&external, copy(&report))).await;
                 match step {
                     Err(error) => self.stall(claim, &error),
                     Ok(After::Send(begun)) => self.launch_begun(*begun).await,
                     // What was to be found has a reference now; the next drive looks at it.
                     Ok(After::Find) => self.give_back(claim.clone(), Duration::ZERO, claim.note),
-                    Ok(After::Nothing) => {}
+                    Ok(After::Nothing | After::Advanced(_)) => {}
                 }
             })
             .collect();

@@ -10,7 +10,7 @@ use crate::{
     error::ErrorKind,
     events::{Event, EventKind},
     launch::{BuildLauncher, Journal, LaunchRequest, Launched, Promise, send_before},
-    model::{Build, BuildId, Dependency, ExternalRef, LauncherName, Note, Orphan},
+    model::{Build, BuildId, Dependency, DependencyName, ExternalRef, LauncherName, Note, Orphan},
     store::{Claim, Draft, DueChange, Key, Lane, LimitScope, Record, Task},
     time::Monotonic,
     track::{Situation, Step},
@@ -24,6 +24,8 @@ use std::{pin::pin, sync::Arc, time::Duration};
 #[derive(Debug)]
 pub(super) struct Begun {
     pub(super) build: Build,
+    /// What the dependency was called when this was decided.
+    pub(super) name: DependencyName,
     pub(super) claim: Claim,
     pub(super) asked: Monotonic,
 }
@@ -33,6 +35,8 @@ pub(super) struct Begun {
 pub(super) enum After {
     /// Nothing.
     Nothing,
+    /// Nothing: the build was recorded further on, with this reference.
+    Advanced(Option<ExternalRef>),
     /// Send this build: the one that was decided on, or the one that its end has started.
     Send(Box<Begun>),
     /// Search for the build by its key.
@@ -103,13 +107,13 @@ impl Inner {
     /// Decides a step of a build as it is stored now, and does it. `decide` may be asked again after a conflict.
     pub(super) async fn step(
         &self,
-        id: BuildId,
+        build: &Build,
         claim: &Claim,
         decide: impl Fn(&Situation<'_>) -> Step + Send + Sync,
     ) -> Result<After> {
         let mut attempts = Attempts::default();
         loop {
-            match self.try_step(id, claim, &decide).await {
+            match self.try_step(build, claim, &decide).await {
                 Err(e) => attempts.again(self, e).await?,
                 done => return done,
             }
@@ -118,14 +122,15 @@ impl Inner {
 
     async fn try_step(
         &self,
-        id: BuildId,
+        build: &Build,
         claim: &Claim,
         decide: &(impl Fn(&Situation<'_>) -> Step + Send + Sync),
     ) -> Result<After> {
         let asked = self.clock.monotonic();
         let mut draft = self.draft();
         let task = claim.task;
-        let Some(stored) = draft.build(id).await? else {
+        draft.load([Key::Build(build.id), Key::Dependency(build.dependency)]).await?;
+        let Some(stored) = draft.build(build.id).await? else {
             draft.claim(claim.clone());
             draft.due(DueChange::Done { task });
             return self.commit(draft).await.map(|_| After::Nothing);
@@ -163,10 +168,14 @@ impl Inner {
                     after: within_lease(after, &build),
                     note: Some(note),
                 });
+                let external = build.external.clone();
                 draft.put(Record::Build(*build));
                 self.commit(draft).await?;
+                return Ok(After::Advanced(external));
             }
-            Step::Send { build } => return self.admit_and_record(draft, claim, *build, asked).await,
+            Step::Send { build } => {
+                return self.admit_and_record(draft, claim, *build, dependency.name, asked).await;
+            }
             Step::End(end) => {
                 let started = self.finish(draft, Some(claim), dependency, *end, false).await?;
                 return Ok(started.map_or(After::Nothing, |b| After::Send(Box::new(b))));
@@ -193,6 +202,7 @@ impl Inner {
         mut draft: Draft<'_>,
         claim: &Claim,
         build: Build,
+        name: DependencyName,
         asked: Monotonic,
     ) -> Result<After> {
         let lane = Lane::Launcher(build.launcher.clone());
@@ -211,16 +221,15 @@ impl Inner {
         draft.due(DueChange::Hold { task: claim.task, lane, lease: self.config.drive_lease });
         let committed = self.commit(draft).await?;
         let claim = committed.claims.into_iter().next().unwrap_or_else(|| claim.clone());
-        Ok(After::Send(Box::new(Begun { build, claim, asked })))
+        Ok(After::Send(Box::new(Begun { build, name, claim, asked })))
     }
 
     /// Sends a recorded intent, and records what came of it. Returns the build that its end starts, if it does.
     #[tracing::instrument(name = "capomastro.launch", skip_all, fields(build.id = %begun.build.id, launch.key = %begun.build.key))]
     async fn send(&self, begun: Begun) -> Result<Option<Begun>> {
-        let Begun { build, claim, asked } = begun;
+        let Begun { build, name, claim, asked } = begun;
         let launcher = Arc::clone(self.launcher(&build.launcher)?);
-        let dependency = self.dependency_of(&mut self.draft(), &build).await?;
-        let request = self.request(&build, &dependency, asked);
+        let request = self.request(&build, name, asked);
         let journal = MemoJournal { inner: self, build: build.id, claim: &claim };
         metrics::counter!("capomastro_launches_total", "launcher" => build.launcher.to_string()).increment(1);
         let answer = match request.send_before.check(self.clock.as_ref()) {
@@ -243,11 +252,11 @@ impl Inner {
     }
 
     /// What a launcher is told of a build.
-    pub(super) fn request(&self, build: &Build, dependency: &Dependency, asked: Monotonic) -> LaunchRequest {
+    pub(super) fn request(&self, build: &Build, name: DependencyName, asked: Monotonic) -> LaunchRequest {
         let mut request = LaunchRequest::new(
             build.id,
             build.key,
-            dependency.name.clone(),
+            name,
             build.number,
             build.revision.clone(),
             build.fence,
@@ -274,20 +283,21 @@ impl Inner {
             Ok(Launched::Accepted(external)) => Some(external.clone()),
             _ => None,
         };
-        let recorded = self.step(sent.id, claim, |s| s.launched(copy(&answer))).await;
+        let recorded = self.step(sent, claim, |s| s.launched(copy(&answer))).await;
         // It may have been ended or driven on by another meanwhile: what was sent is evidence, unless it is the record's own.
-        let is_recorded = match &evidence {
-            Some(external) => {
+        let is_recorded = match (&evidence, &recorded) {
+            (None, _) => true,
+            (Some(external), Ok(After::Advanced(own))) => own.as_ref() == Some(external),
+            (Some(external), _) => {
                 self.draft().build(sent.id).await?.is_some_and(|b| b.external.as_ref() == Some(external))
             }
-            None => true,
         };
         if let Some(external) = evidence.filter(|_| !is_recorded) {
             self.keep_orphan(sent, &external).await?;
         }
         match recorded? {
             After::Send(begun) => Ok(Some(*begun)),
-            After::Nothing | After::Find => Ok(None),
+            After::Nothing | After::Advanced(_) | After::Find => Ok(None),
         }
     }
 
