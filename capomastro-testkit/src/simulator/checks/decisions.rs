@@ -170,10 +170,11 @@ impl Checker {
             let n = state.waiting.len();
             return self.fail("I10", || format!("{n} requests wait at the free lock of {id}"));
         }
-        let ended = batch
-            .puts
-            .iter()
-            .any(|p| matches!(&p.record, Record::Build(b) if b.dependency == id && b.phase.is_terminal()));
+        // A build that ended long ago may be written for its links alone.
+        let is_driven = |build| batch.due.iter().any(|due| due.task() == Task::Drive(build));
+        let ended = batch.puts.iter().any(|p| {
+            matches!(&p.record, Record::Build(b) if b.dependency == id && b.phase.is_terminal() && is_driven(b.id))
+        });
         let looked = batch.claims.iter().any(|c| c.task == Task::Look(id));
         let evaluated = looked || ended || batch.claims.iter().any(|c| c.task == Task::Evaluate(id));
         let discards = matches!(dependency.policy.on_held, OnHeld::DiscardSilently | OnHeld::DiscardLoudly);
