@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod parts;
+mod patience;
 mod play;
 mod scenes;
 mod store;
@@ -15,6 +16,7 @@ mod suites;
 use capomastro_core::{launch::BuildLauncher, lock::DependencyLock, probe::RevisionProbe, store::StateStore};
 use capomastro_testkit::simulator::Simulation;
 use futures_util::future::LocalBoxFuture;
+use patience::Patient;
 use play::Play;
 use std::{
     collections::BTreeMap,
@@ -170,17 +172,17 @@ fn going_on(mut scene: LocalBoxFuture<'static, ()>) -> LocalBoxFuture<'static, (
 }
 
 /// How many histories a bug may hide in.
-const HISTORIES: u64 = 12;
+const HISTORIES: u64 = 60;
 
 /// The first history, counted from 1, in which the simulator sees a bug.
 fn simulated(bug: &'static Bug) -> Option<u64> {
     (1..=HISTORIES).find(|history| {
         let (sound, history) = (Simulation::new(history - 1), *history);
         let wrong = match bug.part {
-            Part::Store(wrong) | Part::Rule(wrong) => sound.wrap_store(wrong),
-            Part::Launcher(wrong) => sound.wrap_launcher(wrong),
-            Part::Probe(wrong) => sound.wrap_probe(wrong),
-            Part::Lock(wrong) => sound.wrap_lock(wrong),
+            Part::Store(wrong) | Part::Rule(wrong) => sound.wrap_store(move |s| wrong(Patient::over(s))),
+            Part::Launcher(wrong) => sound.wrap_store(Patient::over).wrap_launcher(wrong),
+            Part::Probe(wrong) => sound.wrap_store(Patient::over).wrap_probe(wrong),
+            Part::Lock(wrong) => sound.wrap_store(Patient::over).wrap_lock(wrong),
         };
         let play = move || -> LocalBoxFuture<'static, ()> {
             Box::pin(async move { assert_eq!(wrong.run().violations, [], "history {history}") })
