@@ -10,7 +10,7 @@ use capomastro_testkit::{
         Time,
         launcher::{End, LauncherHarness, Told},
     },
-    fakes::{ControllableLauncher, ManualClock},
+    fakes::{ControllableLauncher, LaunchAnswer, ManualClock},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -73,6 +73,11 @@ impl LauncherHarness for Fake {
 
     async fn cut(&self, cut: bool) -> bool {
         self.system.outage(cut);
+        true
+    }
+
+    async fn lose_answer(&self) -> bool {
+        self.system.answer_next(LaunchAnswer::LoseAnswer);
         true
     }
 }

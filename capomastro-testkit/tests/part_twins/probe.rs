@@ -249,6 +249,7 @@ impl RevisionProbe for Twin {
         match self.flaw {
             "a_source_has_one_key" => Ok(ProbeKey::of(&[key, &self.process.to_string()])),
             "a_key_is_short" => Ok(ProbeKey::of(&[key, &"x".repeat(3_000)])),
+            "what_has_one_key_is_answered_together" => Ok(ProbeKey::of(&["any"])),
             "what_answers_together_has_one_key" => Ok(ProbeKey::of(&[key, &name])),
             "a_key_needs_no_look" if self.note(&name, |n| n.is_cut) => {
                 Err(Error::new(ErrorKind::Unavailable, "the source cannot be reached"))
@@ -269,7 +270,13 @@ impl RevisionProbe for Twin {
         }
         let mut answers = Vec::new();
         for ask in asks {
-            answers.push(self.one(ask).await);
+            // One run is at one remote.
+            let is_elsewhere = ask.source.config["remote"] != asks[0].source.config["remote"];
+            answers.push(if is_elsewhere {
+                Err(Error::internal("a probe was given asks of different remotes in one call"))
+            } else {
+                self.one(ask).await
+            });
         }
         look.is_over = true;
         self.bent_together(asks, answers)

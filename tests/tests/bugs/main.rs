@@ -7,21 +7,16 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod parts;
+mod patience;
 mod play;
 mod scenes;
 mod store;
-mod words;
+mod suites;
 
-use async_trait::async_trait;
-use capomastro_core::{
-    InMemoryStore, launch::BuildLauncher, lock::DependencyLock, probe::RevisionProbe, store::StateStore,
-};
-use capomastro_testkit::{
-    conformance::state_store::{CASES, StoreHarness},
-    fakes::ManualClock,
-    simulator::Simulation,
-};
+use capomastro_core::{launch::BuildLauncher, lock::DependencyLock, probe::RevisionProbe, store::StateStore};
+use capomastro_testkit::simulator::Simulation;
 use futures_util::future::LocalBoxFuture;
+use patience::Patient;
 use play::Play;
 use std::{
     collections::BTreeMap,
@@ -86,11 +81,6 @@ macro_rules! scenes {
     };
 }
 
-/// What a part promises, asked of it alone.
-const WORDS: &[Scene] = scenes! {
-    words: a_launcher_keeps_its_word a_probe_keeps_its_word a_lock_keeps_its_word;
-};
-
 /// What is played with a whole scheduler, the quick ones first.
 const SCENES: &[Scene] = scenes! {
     scenes:
@@ -106,28 +96,6 @@ const SCENES: &[Scene] = scenes! {
         two_schedulers_share_the_work
         a_crash_at_any_await_loses_nothing;
 };
-
-/// Stores of which something is wrong, for the suite.
-#[derive(Debug)]
-struct Stores {
-    clock: ManualClock,
-    play: Play,
-}
-
-#[async_trait]
-impl StoreHarness for Stores {
-    fn clock(&self) -> ManualClock {
-        self.clock.clone()
-    }
-
-    async fn fresh(&self) -> Arc<dyn StateStore> {
-        self.play.store(Arc::new(InMemoryStore::new(Arc::new(self.clock()))))
-    }
-
-    async fn reopen(&self, store: Arc<dyn StateStore>) -> Arc<dyn StateStore> {
-        store
-    }
-}
 
 /// How a case or a scene went.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -204,17 +172,17 @@ fn going_on(mut scene: LocalBoxFuture<'static, ()>) -> LocalBoxFuture<'static, (
 }
 
 /// How many histories a bug may hide in.
-const HISTORIES: u64 = 12;
+const HISTORIES: u64 = 60;
 
 /// The first history, counted from 1, in which the simulator sees a bug.
 fn simulated(bug: &'static Bug) -> Option<u64> {
     (1..=HISTORIES).find(|history| {
         let (sound, history) = (Simulation::new(history - 1), *history);
         let wrong = match bug.part {
-            Part::Store(wrong) | Part::Rule(wrong) => sound.wrap_store(wrong),
-            Part::Launcher(wrong) => sound.wrap_launcher(wrong),
-            Part::Probe(wrong) => sound.wrap_probe(wrong),
-            Part::Lock(wrong) => sound.wrap_lock(wrong),
+            Part::Store(wrong) | Part::Rule(wrong) => sound.wrap_store(move |s| wrong(Patient::over(s))),
+            Part::Launcher(wrong) => sound.wrap_store(Patient::over).wrap_launcher(wrong),
+            Part::Probe(wrong) => sound.wrap_store(Patient::over).wrap_probe(wrong),
+            Part::Lock(wrong) => sound.wrap_store(Patient::over).wrap_lock(wrong),
         };
         let play = move || -> LocalBoxFuture<'static, ()> {
             Box::pin(async move { assert_eq!(wrong.run().violations, [], "history {history}") })
@@ -224,18 +192,8 @@ fn simulated(bug: &'static Bug) -> Option<u64> {
 }
 
 fn catch(bug: &'static Bug) -> Caught {
-    let play = Play(Some(bug.part));
-    let alone = match bug.part {
-        Part::Rule(_) => None,
-        Part::Store(_) => CASES.iter().find_map(|case| {
-            let harness = Stores { clock: ManualClock::new(), play };
-            let seen = tried(QUIET, move || Box::pin(async move { case.run(&harness).await }));
-            (seen != Verdict::Green).then_some(case.name)
-        }),
-        _ => WORDS.iter().find_map(|scene| is_seen_by(scene, play)),
-    };
-    let whole = SCENES.iter().find_map(|scene| is_seen_by(scene, play));
-    Caught { alone, whole, history: simulated(bug) }
+    let whole = SCENES.iter().find_map(|scene| is_seen_by(scene, Play(Some(bug.part))));
+    Caught { alone: suites::by_its_suite(bug.part), whole, history: simulated(bug) }
 }
 
 /// What catches each bug. Several are tried at once.
@@ -259,7 +217,7 @@ fn caught(bugs: &[&'static Bug]) -> Vec<Caught> {
 
 #[test]
 fn without_a_bug_every_scene_ends_well() {
-    for (name, scene) in WORDS.iter().chain(SCENES) {
+    for (name, scene) in SCENES {
         assert_eq!(tried("of no bug", || going_on(scene(Play(None)))), Verdict::Green, "{name}");
     }
 }

@@ -163,6 +163,7 @@ impl RevisionProbe for Looks {
     fn key(&self, source: &Source) -> Result<ProbeKey> {
         match self.wrong {
             Look::TakesAllForOneRemote => {
+                self.inner.key(source)?;
                 self.inner.key(&Source::new("scripted", serde_json::json!({ "name": "one" }))?)
             }
             _ => self.inner.key(source),
@@ -176,13 +177,14 @@ impl RevisionProbe for Looks {
         }
         let first = answers.first().and_then(|answer| answer.as_ref().ok().cloned());
         for (ask, answer) in asks.iter().zip(&mut answers) {
+            let is_silent = answer.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unavailable);
             match (self.wrong, answer.is_err()) {
                 (Look::AnswersFromMemory, false) => {
                     let mut seen = self.seen.lock().unwrap();
                     let known = seen.entry(ask.dependency.to_string());
                     *answer = Ok(known.or_insert(answer.as_ref().expect("an answer").clone()).clone());
                 }
-                (Look::TakesSilenceForAbsence, true) => *answer = Ok(Probed::NotFound),
+                (Look::TakesSilenceForAbsence, true) if is_silent => *answer = Ok(Probed::NotFound),
                 (Look::SaysNothingChanged, false) if ask.seen.is_some() => *answer = Ok(Probed::SameAsSeen),
                 (Look::AnswersAllAlike, false) => *answer = Ok(first.clone().unwrap_or(Probed::NotFound)),
                 _ => {}

@@ -1,6 +1,6 @@
 //! A world of which one part may be wrong.
 
-use crate::Part;
+use crate::{Part, patience::Patient};
 use capomastro_core::{
     InMemoryStore, Scheduler, launch::BuildLauncher, lock::DependencyLock, probe::RevisionProbe,
     store::StateStore,
@@ -19,8 +19,8 @@ pub(crate) const LASTS: u64 = 30;
 impl Play {
     pub(crate) fn store(self, sound: Arc<dyn StateStore>) -> Arc<dyn StateStore> {
         match self.0 {
-            Some(Part::Store(wrong) | Part::Rule(wrong)) => wrong(sound),
-            _ => sound,
+            Some(Part::Store(wrong) | Part::Rule(wrong)) => wrong(Patient::over(sound)),
+            _ => Patient::over(sound),
         }
     }
 

@@ -177,6 +177,12 @@ pub trait LauncherHarness: fmt::Debug + Send + Sync {
     /// Keeps every launcher of this harness from reaching the build system, or lets it again; builds go on meanwhile.
     /// `false` if there is nothing that could be out of reach.
     async fn cut(&self, cut: bool) -> bool;
+
+    /// Lets the answer to the next launch be lost: its build starts, and the launcher is not told so. `false`, as unless it
+    /// is overridden, if no answer can be lost.
+    async fn lose_answer(&self) -> bool {
+        false
+    }
 }
 
 suite! {
@@ -188,7 +194,8 @@ suite! {
         nothing_is_sent_that_is_not_kept
         nothing_is_sent_before_it_is_kept
         a_refusal_starts_nothing
-        what_cannot_be_sent_is_an_error;
+        what_cannot_be_sent_is_an_error
+        what_may_have_been_sent_is_not_called_unsent;
     keys:
         a_key_that_is_launched_again_starts_as_promised
         a_key_that_is_launched_by_another_process_starts_as_promised

@@ -191,3 +191,20 @@ pub(super) async fn what_cannot_be_sent_is_an_error(harness: &dyn LauncherHarnes
     desk.until_started(build.key()).await;
     assert_eq!(desk.builds(build.key()).await.len(), 1, "the same key is launched afterwards");
 }
+
+/// After any other error a scheduler would launch again.
+pub(super) async fn what_may_have_been_sent_is_not_called_unsent(harness: &dyn LauncherHarness) {
+    let desk = Desk::new(harness).await;
+    let request = desk.request();
+    let is_lost = harness.lose_answer().await;
+    match desk.launcher.launch(&request, &Memos::default()).await {
+        // It found out by itself.
+        Ok(Launched::Accepted(_)) => {}
+        Err(e) if is_lost => {
+            assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "its build may have started: {e:?}");
+        }
+        answer => panic!("its build has started, but: {answer:?}"),
+    }
+    desk.until_started(request.key).await;
+    assert_eq!(desk.builds(request.key).await.len(), 1, "one launch, one build");
+}

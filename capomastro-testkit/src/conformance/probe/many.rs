@@ -5,10 +5,11 @@ use super::{
     desk::{Desk, ask, ask_after},
 };
 use capomastro_core::{
-    model::{Revision, Source},
+    model::{ProbeKey, Revision, Source},
     probe::{Ask, Probed},
 };
 use futures_util::future::join_all;
+use std::collections::BTreeMap;
 
 impl Desk<'_> {
     /// Sources that may be asked about in one call, and what each is at.
@@ -39,6 +40,26 @@ pub(super) async fn answers_are_one_per_ask_and_in_order(harness: &dyn ProbeHarn
         assert_eq!(answers.len(), asks.len(), "one answer for each ask");
         for ((ask, answer), (_, revision)) in asks.iter().zip(answers).zip(&group) {
             assert_eq!(Desk::revision(ask, answer), *revision, "answers come in the order of the asks");
+        }
+    }
+}
+
+/// They are asked in one call wherever they came from, so a key must tell apart what one run cannot answer.
+pub(super) async fn what_has_one_key_is_answered_together(harness: &dyn ProbeHarness) {
+    let desk = Desk::new(harness);
+    let mut by_key = BTreeMap::<ProbeKey, Vec<(Source, Revision)>>::new();
+    for _ in 0..3 {
+        let source = harness.source().await;
+        let revision = desk.observed(&source).await.revision;
+        let key = desk.probe.key(&source).expect("a good source has a key");
+        by_key.entry(key).or_default().push((source, revision));
+    }
+    for group in by_key.values() {
+        let asks: Vec<Ask> = group.iter().map(|(source, _)| ask(source)).collect();
+        let answers = desk.probe.probe(&asks).await;
+        assert_eq!(answers.len(), asks.len(), "one answer for each ask");
+        for ((ask, answer), (_, revision)) in asks.iter().zip(answers).zip(group) {
+            assert_eq!(Desk::revision(ask, answer), *revision, "as if it were looked at alone");
         }
     }
 }

@@ -187,6 +187,7 @@ suite! {
         a_fault_passes;
     many:
         answers_are_one_per_ask_and_in_order
+        what_has_one_key_is_answered_together
         no_asks_no_answers
         one_that_is_missing_spoils_no_other
         asks_of_one_source_may_know_different_things
