@@ -164,11 +164,12 @@ impl Wake for Woken {
 fn going_on(mut scene: LocalBoxFuture<'static, ()>) -> LocalBoxFuture<'static, ()> {
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
-    Box::pin(async move {
+    // Tokio would have it make way for others, again and again, of whom there are none.
+    Box::pin(tokio::task::unconstrained(async move {
         while scene.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             assert!(woken.0.swap(false, Ordering::SeqCst), "it waits for ever");
         }
-    })
+    }))
 }
 
 /// How many histories a bug may hide in.
