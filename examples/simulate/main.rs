@@ -125,16 +125,9 @@ fn main() -> Result<ExitCode, Failure> {
             println!("  {line}");
         }
     }
-    println!(
-        "{}",
-        serde_json::json!({
-            "histories": total.histories,
-            "violations": total.violations.len(),
-            "digest": format!("{:016x}", total.digest),
-            "store": if choices.sqlite { "sqlite" } else { "memory" },
-            "happened": total.counters,
-        })
-    );
+    let store = if choices.sqlite { "sqlite" } else { "memory" };
+    let line = serde_json::json!({ "histories": total.histories, "store": store });
+    say(line, total.violations.len(), total.digest, total.counters)?;
     Ok(if total.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -150,15 +143,25 @@ fn replay(simulation: &Simulation, seed: u64) -> Result<ExitCode, Failure> {
     for violation in &verdict.violations {
         println!("violated {}: {}", violation.invariant, violation.what);
     }
-    println!(
-        "{}",
-        serde_json::json!({
-            "histories": 1,
-            "seed": seed,
-            "violations": verdict.violations.len(),
-            "digest": format!("{:016x}", verdict.digest),
-            "happened": verdict.counters,
-        })
-    );
+    let line = serde_json::json!({ "histories": 1, "seed": seed });
+    say(line, verdict.violations.len(), verdict.digest, verdict.counters)?;
     Ok(if verdict.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the last line: what was run, what came of it, and what happened in it.
+fn say(
+    mut line: serde_json::Value,
+    violations: usize,
+    digest: u64,
+    counters: Counters,
+) -> Result<(), Failure> {
+    line["violations"] = violations.into();
+    line["digest"] = format!("{digest:016x}").into();
+    if let serde_json::Value::Object(happened) = serde_json::to_value(counters)? {
+        for (what, times) in happened {
+            line[what] = times;
+        }
+    }
+    println!("{line}");
+    Ok(())
 }

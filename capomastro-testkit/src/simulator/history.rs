@@ -433,7 +433,7 @@ impl History<'_> {
             }
         }
         world.counters.polls += polls;
-        world.counters.seconds += seconds;
+        world.counters.virtual_seconds += seconds;
         let summary = world.checker.summary();
         world.trace.line(|| summary);
         Verdict {

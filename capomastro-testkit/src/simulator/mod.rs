@@ -66,11 +66,11 @@ pub struct Counters {
     /// Requests that reached the build system.
     pub sends: u64,
     /// Second external builds of one launch key: only where nothing better is promised.
-    pub built_twice: u64,
+    pub allowed_twice: u64,
     /// Awaits at which a task went on.
     pub polls: u64,
     /// Seconds of the histories' own time.
-    pub seconds: u64,
+    pub virtual_seconds: u64,
 }
 
 impl Counters {
@@ -85,9 +85,9 @@ impl Counters {
         self.builds += other.builds;
         self.ended += other.ended;
         self.sends += other.sends;
-        self.built_twice += other.built_twice;
+        self.allowed_twice += other.allowed_twice;
         self.polls += other.polls;
-        self.seconds += other.seconds;
+        self.virtual_seconds += other.virtual_seconds;
     }
 }
 

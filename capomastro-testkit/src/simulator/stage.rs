@@ -154,7 +154,7 @@ impl World {
             return place;
         }
         if known.is_some() {
-            self.counters.built_twice += 1;
+            self.counters.allowed_twice += 1;
         }
         self.checker.started(key, known.is_some());
         let times = if twice && !is_idempotent { 2 } else { 1 };
