@@ -5,24 +5,13 @@
 mod loops;
 
 use capomastro_core::{
-    InMemoryStore, Result, async_trait,
-    model::{EventSeq, HolderId},
-    store::{
-        Batch, ClaimAsk, Claimed, Committed, EventFilter, EventPage, Key, Page, PutBack, Query, Snapshot,
-        StateStore, StoreInfo,
-    },
+    InMemoryStore,
     time::{Clock, SystemClock},
 };
 use capomastro_store_sqlite::SqliteStore;
 use capomastro_testkit::ManualClock;
-use capomastro_tests::{crowd_scheduler, figure, look_at_all, register};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use capomastro_tests::{Counted, crowd_scheduler, figure, look_at_all, register};
+use std::{sync::Arc, time::Duration};
 
 /// How many dependencies there are.
 const CROWD: usize = 20_000;
@@ -96,8 +85,8 @@ async fn over_memory() -> Rate {
 async fn over_sqlite(path: &std::path::Path) -> (Rate, f64, f64) {
     let clock = ManualClock::new();
     let store = SqliteStore::builder(path).clock(Arc::new(clock.clone())).open().unwrap();
-    let counted = Arc::new(Counted { store, durable: AtomicUsize::new(0), lossy: AtomicUsize::new(0) });
-    register(&counted.store, &clock, CROWD).await;
+    let counted = Arc::new(Counted::new(store));
+    register(&*counted, &clock, CROWD).await;
     let scheduler = crowd_scheduler(Arc::<Counted>::clone(&counted), &clock, AT_ONCE);
     let mut looks = 0;
     let rate = per_second(async || {
@@ -108,51 +97,7 @@ async fn over_sqlite(path: &std::path::Path) -> (Rate, f64, f64) {
     .await;
     let each =
         |count: usize| f64::from(u32::try_from(count).unwrap()) / f64::from(u32::try_from(looks).unwrap());
-    let (durable, lossy) = (counted.durable.load(Ordering::Relaxed), counted.lossy.load(Ordering::Relaxed));
-    counted.store.close().await;
+    let (durable, lossy) = (counted.durable(), counted.lossy());
+    counted.close().await;
     (rate, each(durable), each(durable + lossy))
-}
-
-/// A store that counts what it writes: each commit waits for the disk, claims and their return do not.
-#[derive(Debug)]
-struct Counted {
-    store: SqliteStore,
-    durable: AtomicUsize,
-    lossy: AtomicUsize,
-}
-
-#[async_trait]
-impl StateStore for Counted {
-    async fn check(&self) -> Result<StoreInfo> {
-        self.store.check().await
-    }
-
-    async fn get(&self, keys: &[Key]) -> Result<Snapshot> {
-        self.store.get(keys).await
-    }
-
-    async fn list(&self, query: &Query, after: Option<&str>, limit: usize) -> Result<Page> {
-        self.store.list(query, after, limit).await
-    }
-
-    async fn events(&self, filter: EventFilter, after: EventSeq, limit: usize) -> Result<EventPage> {
-        self.store.events(filter, after, limit).await
-    }
-
-    async fn commit(&self, batch: &Batch) -> Result<Committed> {
-        self.durable.fetch_add(1, Ordering::Relaxed);
-        self.store.commit(batch).await
-    }
-
-    async fn claim_due(&self, ask: &ClaimAsk) -> Result<Claimed> {
-        let claimed = self.store.claim_due(ask).await?;
-        // Asking in vain writes nothing.
-        self.lossy.fetch_add(usize::from(!claimed.claims.is_empty()), Ordering::Relaxed);
-        Ok(claimed)
-    }
-
-    async fn put_back(&self, holder: &HolderId, items: &[PutBack]) -> Result<()> {
-        self.lossy.fetch_add(1, Ordering::Relaxed);
-        self.store.put_back(holder, items).await
-    }
 }

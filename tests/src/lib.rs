@@ -2,12 +2,14 @@
 
 mod ask;
 mod awaits;
+mod counted;
 mod crowd;
 mod faults;
 mod figure;
 
 pub use ask::{each_minute, plain_spec, shows, somebody};
 pub use awaits::{Awaits, polled};
+pub use counted::Counted;
 pub use crowd::{LOOK_EVERY, Standing, crowd_scheduler, look_at_all, register};
 pub use faults::{Fault, FaultyStore};
 pub use figure::figure;

@@ -22,6 +22,8 @@ pub(crate) struct ByHand {
     rounds: i64,
     now: i64,
     living: Vec<Living>,
+    /// How many dependencies share a durable transaction.
+    share: usize,
 }
 
 /// A dependency, as the loop knows it.
@@ -40,7 +42,8 @@ impl ByHand {
             .unwrap();
         conn.execute_batch(include_str!("by_hand.sql")).unwrap();
         conn.set_prepared_statement_cache_capacity(64);
-        let mut hand = Self { conn, ids: 0, rounds: 0, now: 1_772_366_400 * SECOND, living: Vec::new() };
+        let now = 1_772_366_400 * SECOND;
+        let mut hand = Self { conn, ids: 0, rounds: 0, now, living: Vec::new(), share: group };
         for n in 0..group {
             let id = hand.id();
             hand.conn
@@ -74,7 +77,13 @@ impl ByHand {
         id
     }
 
-    /// One lifecycle of each dependency: three durable commits for all of them together, and two claims.
+    /// From now on as many durable transactions for each round as this: three steps, each in parts of one size.
+    pub(crate) fn share(&mut self, transactions: usize, rounds: usize) {
+        let parts = ((transactions + rounds) / (3 * rounds)).clamp(1, self.living.len());
+        self.share = self.living.len().div_ceil(parts);
+    }
+
+    /// One lifecycle of each dependency, in three steps, and two claims.
     pub(crate) fn round(&mut self) -> usize {
         self.rounds += 1;
         self.now += 60 * SECOND;
@@ -92,14 +101,16 @@ impl ByHand {
         write: impl FnOnce(&Writes<'_>, &mut Living, [Id; 2], &mut i64) -> T + Copy,
     ) {
         let ids: Vec<[Id; 2]> = (0..self.living.len()).map(|_| [self.id(), self.id()]).collect();
-        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        let mut counter = counter(&tx);
-        let writes = Writes { tx: &tx, now: self.now, round: self.rounds };
-        for (living, ids) in self.living.iter_mut().zip(ids) {
-            write(&writes, living, ids, &mut counter);
+        for (living, ids) in self.living.chunks_mut(self.share).zip(ids.chunks(self.share)) {
+            let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+            let mut counter = counter(&tx);
+            let writes = Writes { tx: &tx, now: self.now, round: self.rounds };
+            for (living, ids) in living.iter_mut().zip(ids) {
+                write(&writes, living, *ids, &mut counter);
+            }
+            keep_counter(&tx, counter);
+            tx.commit().unwrap();
         }
-        keep_counter(&tx, counter);
-        tx.commit().unwrap();
     }
 
     /// Takes what is due. This need not wait for the disk.

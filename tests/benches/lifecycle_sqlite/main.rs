@@ -17,9 +17,15 @@ use capomastro_core::{
 };
 use capomastro_store_sqlite::SqliteStore;
 use capomastro_testkit::ManualClock;
-use capomastro_tests::figure;
+use capomastro_tests::{Counted, figure};
 use instant::{Changing, Instant, source};
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How many changes are seen in one look, and so share transactions.
 const GROUP: usize = 64;
@@ -43,7 +49,9 @@ fn main() {
             ours.round().await;
             by_hand.round();
             for _ in 0..TURNS {
+                let (before, rounds) = (ours.transactions(), ours.rounds);
                 add(&mut ours_took, repeat(async || ours.round().await).await);
+                by_hand.share(ours.transactions() - before, ours.rounds - rounds);
                 add(&mut by_hand_took, repeat(async || by_hand.round()).await);
             }
             ours.check().await;
@@ -87,6 +95,8 @@ struct Whole {
     clock: ManualClock,
     probe: Arc<Changing>,
     launcher: Instant,
+    store: Arc<Counted>,
+    path: PathBuf,
     scheduler: Scheduler,
     group: usize,
     rounds: usize,
@@ -97,7 +107,8 @@ impl Whole {
         let clock = ManualClock::new();
         let store = SqliteStore::builder(path).clock(Arc::new(clock.clone())).open().unwrap();
         let (probe, launcher) = (Arc::new(Changing::default()), Instant::new());
-        let scheduler = Scheduler::builder(Arc::new(store) as Arc<dyn StateStore>)
+        let store = Arc::new(Counted::new(store));
+        let scheduler = Scheduler::builder(Arc::<Counted>::clone(&store) as Arc<dyn StateStore>)
             .clock(Arc::new(clock.clone()))
             .probe("changing", Arc::<Changing>::clone(&probe))
             .launcher("instant", Arc::new(launcher.clone()))
@@ -110,7 +121,18 @@ impl Whole {
             let spec = DependencySpec::new(&name, source(&name), "instant").unwrap();
             scheduler.apply(&spec.with_policy(policy.clone())).await.unwrap();
         }
-        Self { clock, probe, launcher, scheduler, group, rounds: 0 }
+        Self { clock, probe, launcher, store, path: path.to_owned(), scheduler, group, rounds: 0 }
+    }
+
+    /// How many durable transactions were made, at least: all of them by the counter that SQLite keeps in the header of its
+    /// shared memory, less one for each time that claims were taken or given back.
+    fn transactions(&self) -> usize {
+        let mut file = self.path.clone().into_os_string();
+        file.push("-shm");
+        let mut header = [0; 12];
+        File::open(file).unwrap().read_exact(&mut header).unwrap();
+        let all = u32::from_ne_bytes(header[8..].try_into().unwrap());
+        usize::try_from(all).unwrap() - self.store.lossy()
     }
 
     /// One lifecycle of each dependency.
