@@ -2,7 +2,10 @@
 
 mod batch;
 mod draft;
+pub mod due;
 mod record;
+pub mod refusals;
+pub mod rows;
 
 pub use batch::*;
 pub use draft::Draft;
