@@ -296,7 +296,7 @@ fn write(
 
 /// After the first write nothing may be refused any more: what cannot be is a fault of the whole transaction.
 fn born(taken: &Taken, held: Option<&Claim>, row: &Row, task: &str) -> Result<Claim, Stop> {
-    claim_of(taken, held, row, task).map_err(|e| Stop::Broken(Failure::of_row(e.report())))
+    claim_of(taken, held, &row.note, task).map_err(|e| Stop::Broken(Failure::of_row(e.report())))
 }
 
 fn free_name(conn: &Connection, before: &Stored) -> Result<(), Stop> {

@@ -31,7 +31,7 @@ use crate::{
     model::{HolderId, LauncherName, ProbeName},
     probe::RevisionProbe,
     secret::Secrets,
-    store::{PutBack, StateStore},
+    store::{Hints, PutBack, StateStore},
     time::{Clock, Random, Timestamp},
 };
 use budgets::SharedBudgets;
@@ -61,6 +61,8 @@ struct Inner {
     config: Config,
     /// Somebody in this process made work due.
     wake: Notify,
+    /// Somebody elsewhere may have made work due.
+    hints: Option<Arc<dyn Hints>>,
     /// Claims to be given back with the next flush.
     returns: std::sync::Mutex<Vec<PutBack>>,
     /// Up to where the last sweep has read.

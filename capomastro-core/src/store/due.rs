@@ -4,6 +4,7 @@
 use crate::{
     store::{
         Claim, DueChange, RECORD_FORMAT,
+        refusals::damaged,
         rows::{note_from_json, timestamp, unsigned},
     },
     time::{Timestamp, later},
@@ -165,18 +166,18 @@ impl Row {
     }
 }
 
-/// The claim as its holder gets it.
+/// The claim as its holder gets it: `before` if the batch held it, with the note of its row.
 ///
 /// # Errors
 /// [`Corrupt`](crate::ErrorKind::Corrupt).
-pub fn claim_of(taken: &Taken, before: Option<&Claim>, row: &Row, task: &str) -> crate::Result<Claim> {
-    let note = note_from_json(task, &row.note);
+pub fn claim_of(taken: &Taken, before: Option<&Claim>, note: &str, task: &str) -> crate::Result<Claim> {
+    let note = note_from_json(task, note);
     match (taken.due_at, before) {
         (None, Some(before)) => Ok(Claim { note, ..before.clone() }),
         (due_at, _) => Ok(Claim {
             task: task.parse()?,
             ticket: unsigned(taken.ticket)?,
-            due_at: timestamp(due_at.unwrap_or(row.due_at))?,
+            due_at: timestamp(due_at.ok_or_else(|| damaged("a claim", task))?)?,
             note,
         }),
     }

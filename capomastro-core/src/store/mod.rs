@@ -165,6 +165,18 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     async fn put_back(&self, holder: &HolderId, items: &[PutBack]) -> Result<()>;
 }
 
+/// Says that due work may have come from elsewhere, so that a scheduler looks at once instead of at its next turn.
+///
+/// A hint is never needed: whoever misses one looks a little later.
+#[async_trait]
+pub trait Hints: fmt::Debug + Send + Sync + 'static {
+    /// How many hints there were, as soon as it is another number than `seen`; 0 is the number at the start. May wait for
+    /// ever.
+    ///
+    /// *Cancellation*: leaves nothing behind, and misses nothing.
+    async fn after(&self, seen: u64) -> u64;
+}
+
 /// A store that is shared is a store.
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]

@@ -266,12 +266,20 @@ pub fn places_from_json(key: &str, places: &str) -> Result<Vec<(String, String)>
 /// # Errors
 /// [`NewerFormat`](crate::ErrorKind::NewerFormat), [`Corrupt`](crate::ErrorKind::Corrupt).
 pub fn decode(row: &RecordRow) -> Result<Versioned> {
+    decode_stored(row, |key| key)
+}
+
+/// The record of a row whose key is stored in another form: `stored` makes that form of a key.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_stored(row: &RecordRow, stored: impl FnOnce(String) -> String) -> Result<Versioned> {
     if row.format > i64::from(RECORD_FORMAT) {
         return Err(newer_format(&row.key, row.format));
     }
     let record: Record =
         serde_json::from_str(&row.data).map_err(|e| damaged("a record", &row.key).with_source(e))?;
-    if record.key().to_string() != row.key {
+    if stored(record.key().to_string()) != row.key {
         return Err(damaged("the key of a record", &row.key));
     }
     Ok(Versioned { version: unsigned(row.version)?, record })
