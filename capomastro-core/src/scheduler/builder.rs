@@ -352,7 +352,7 @@ impl SchedulerBuilder {
                 random,
                 holder,
                 turns: Turns::default(),
-                budgets: SharedBudgets::new(self.remote_budget, kind_budgets),
+                budgets: Arc::new(SharedBudgets::new(self.remote_budget, kind_budgets)),
                 config,
                 wake: Notify::new(),
                 hints,

@@ -18,11 +18,13 @@ mod look;
 mod projects;
 mod run;
 mod set_back;
+mod stage;
 mod sweep;
 mod tick;
 
 pub use builder::{Retention, SchedulerBuilder};
 pub use handle::*;
+pub use stage::Staged;
 pub use tick::TickReport;
 
 use crate::{
@@ -56,7 +58,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     holder: HolderId,
-    budgets: SharedBudgets,
+    budgets: Arc<SharedBudgets>,
     turns: commit::Turns,
     config: Config,
     /// Somebody in this process made work due.
