@@ -6,6 +6,7 @@ mod counted;
 mod crowd;
 mod faults;
 mod figure;
+pub mod postgres;
 
 pub use ask::{each_minute, plain_spec, shows, somebody};
 pub use awaits::{Awaits, polled};
