@@ -39,11 +39,13 @@ impl Certificates {
         let mut server = CertificateParams::new(NAMES.map(String::from)).expect("names");
         server.distinguished_name.push(DnType::CommonName, "server of the tests");
         let server = server.signed_by(&key, &issuer).expect("the authority signs");
-        for (path, text) in [(&made.server, server.pem()), (&made.authority, authority), (&made.stranger, stranger)]
+        for (path, text) in
+            [(&made.server, server.pem()), (&made.authority, authority), (&made.stranger, stranger)]
         {
             fs::write(path, text).expect("the folder can be written");
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made.key).expect("a new file");
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made.key).expect("a new file");
         file.write_all(key.serialize_pem().as_bytes()).expect("the folder can be written");
         give(&made.key);
         made

@@ -233,7 +233,6 @@ impl Cluster {
     ///
     /// # Panics
     /// If one fails.
-    #[expect(clippy::must_use_candidate, reason = "most statements are for what they do")]
     pub fn sql(&self, database: &str, statements: &str) -> String {
         self.try_sql(database, statements).unwrap_or_else(|e| panic!("{statements}: {e:?}"))
     }
@@ -295,7 +294,8 @@ impl Cluster {
         assert!(server.is_none(), "the server runs already");
         let installed = installed::postgres().expect("it was there when the cluster was made");
         let log = self.folder.join("log");
-        let log_file = || File::options().create(true).append(true).open(&log).expect("our folder can be written");
+        let log_file =
+            || File::options().create(true).append(true).open(&log).expect("our folder can be written");
         let mut command = process::mortal(installed.program("postgres"), &self.folder, "QUIT");
         command.arg("-D").arg(self.folder.join("data")).stdout(log_file()).stderr(log_file());
         for (parameter, value) in self.parameters() {

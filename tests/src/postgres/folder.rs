@@ -48,8 +48,17 @@ pub(super) fn of_process() -> &'static Path {
         let (folder, lock) = made.expect("a folder of our own is not swept by others again and again");
         // A process of its own group, so that what ends the tests (Ctrl-C) does not end it before it is done.
         let mut janitor = Command::new("flock");
-        janitor.arg("--exclusive").arg(folder.join(LOCK)).args(["rm", "-rf", "--one-file-system", "--"]).arg(&folder);
-        janitor.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").process_group(0);
+        janitor
+            .arg("--exclusive")
+            .arg(folder.join(LOCK))
+            .args(["rm", "-rf", "--one-file-system", "--"])
+            .arg(&folder);
+        janitor
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .current_dir("/")
+            .process_group(0);
         drop(janitor.spawn().expect("flock, of util-linux, is there"));
         (folder, lock)
     });

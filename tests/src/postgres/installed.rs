@@ -84,7 +84,9 @@ fn postgres_folder() -> Option<PathBuf> {
         .filter_map(|v| Some((v.file_name().to_str()?.parse::<u32>().ok()?, v.path().join("bin"))))
         .filter(|(_, folder)| is_whole(folder))
         .max();
-    newest.map(|(_, folder)| folder).or_else(|| on_path("initdb")?.parent().map(Path::to_owned).filter(is_whole))
+    newest
+        .map(|(_, folder)| folder)
+        .or_else(|| on_path("initdb")?.parent().map(Path::to_owned).filter(is_whole))
 }
 
 /// Without these, a server could outlive a test that is killed.

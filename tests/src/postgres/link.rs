@@ -183,7 +183,8 @@ impl Link {
 fn forward(to: &TcpStream, bytes: &[u8], shared: &Shared, toward: Toward) -> Result<Option<usize>, Ended> {
     let mut rules = shared.rules.borrow_mut();
     let budget = rules.cut_after.as_mut().filter(|(t, _)| *t == toward).map(|(_, n)| n);
-    let most = budget.as_deref().map_or(bytes.len(), |n| bytes.len().min(usize::try_from(*n).unwrap_or(usize::MAX)));
+    let most =
+        budget.as_deref().map_or(bytes.len(), |n| bytes.len().min(usize::try_from(*n).unwrap_or(usize::MAX)));
     if most == 0 {
         rules.cut_after = None;
         return Err(Ended::Cut);

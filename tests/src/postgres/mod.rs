@@ -12,9 +12,11 @@ mod cluster;
 mod endpoint;
 mod folder;
 mod installed;
+#[expect(clippy::future_not_send, reason = "one thread runs a proxy, so that an order is obeyed at once")]
 mod link;
 mod port;
 mod process;
+#[expect(clippy::future_not_send, reason = "one thread runs a proxy, so that an order is obeyed at once")]
 mod proxy;
 
 pub use bouncer::Bouncer;

@@ -57,7 +57,8 @@ fn guarded(program: &OsStr, folder: &Path, options: &[&str]) -> Command {
 /// Runs a short command, and panics with what it said if it fails.
 pub(super) fn run(mut command: Command) {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?} does not start: {e}"));
-    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{said}\n{complained}", output.status);
 }
 

@@ -82,7 +82,8 @@ impl Proxy {
         let (cuts, seen) = watch::channel(0);
         let upstream = server.port();
         let serve = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             LocalSet::new().block_on(&runtime, serve(listener, upstream, taken, cuts));
         };
         let thread = std::thread::Builder::new().name("proxy".into()).spawn(serve).expect("a thread starts");
