@@ -3,6 +3,9 @@
 //! Written here rather than taken from `pgtemp`: that one needs `sudo` to work as root, cannot stop and start again over the
 //! same data, and leaves its servers behind when the test process is killed.
 //!
+//! The programs are those of the newest version in `/usr/lib/postgresql`, else those in `PATH`; `CAPOMASTRO_POSTGRES_BIN` names
+//! another folder of them. As root, servers run as `postgres`, or as `nobody`.
+//!
 //! Everything runs on the loopback interface, in one folder below the temporary one, and goes when this process goes,
 //! however that ends.
 
