@@ -1,13 +1,14 @@
 //! One batch inside a transaction: first everything is checked, then everything is written.
 
-use crate::{
-    due::{After, Row, Taken, change, claim_of, holds, is_taken},
-    error::Failure,
-    rows::{EncodedBatch, EncodedEvent, EncodedPut, micros, newer, places_from_json, timestamp},
-};
+use crate::error::Failure;
 use capomastro_core::{
-    Error, ErrorKind, Result,
-    store::{Claim, Committed, Forget, RECORD_FORMAT},
+    Error, Result,
+    store::{
+        Claim, Committed, Forget, RECORD_FORMAT,
+        due::{After, Row, Taken, change, claim_of, holds, is_taken},
+        refusals::{claim_lost, conflict, name_taken, newer_format, place_taken},
+        rows::{BatchRows, EventRow, PutRow, micros, places_from_json, timestamp},
+    },
     time::{Clock, Timestamp},
 };
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
@@ -97,7 +98,7 @@ struct Stored {
 pub(crate) fn commit(
     session: &mut Session<'_>,
     now: Timestamp,
-    batch: &EncodedBatch,
+    batch: &BatchRows,
 ) -> Result<Committed, Stop> {
     let conn = session.conn;
     if let Some(answer) = repeated(conn, &batch.id).map_err(Stop::Broken)? {
@@ -123,7 +124,7 @@ pub(crate) fn repeated(conn: &Connection, id: &str) -> Result<Option<Committed>,
 }
 
 /// The due rows that the batch touches; its claims hold.
-fn check_due(conn: &Connection, now: Timestamp, batch: &EncodedBatch) -> Result<BTreeMap<String, Row>, Stop> {
+fn check_due(conn: &Connection, now: Timestamp, batch: &BatchRows) -> Result<BTreeMap<String, Row>, Stop> {
     let mut rows = BTreeMap::new();
     let mut select = conn.prepare_cached(
         "SELECT lane, due_at, holder, ticket, nudge_at, note, format FROM capomastro_due WHERE task = ?1",
@@ -134,29 +135,22 @@ fn check_due(conn: &Connection, now: Timestamp, batch: &EncodedBatch) -> Result<
             rows.insert(task.clone(), row);
         }
     }
-    let lost = |task: &str| {
-        Error::new(
-            ErrorKind::ClaimLost,
-            "the claim is not held any more: drop the work, whoever holds it now goes on with it",
-        )
-        .with_context("task", task)
-    };
     if let Some((task, _)) = batch.claims.iter().find(|(t, c)| !holds(rows.get(t), &batch.holder, c.ticket)) {
-        return Err(lost(task).into());
+        return Err(claim_lost(task).into());
     }
     for due in &batch.due {
         let row = rows.get(&due.task);
         if let Some(row) = row.filter(|r| r.format > i64::from(RECORD_FORMAT)) {
-            return Err(newer(format_args!("due/{}", due.task), row.format).into());
+            return Err(newer_format(format_args!("due/{}", due.task), row.format).into());
         }
         if is_taken(row, &due.change, claim_for(batch, &due.task).is_some(), now) {
-            return Err(lost(&due.task).into());
+            return Err(claim_lost(&due.task).into());
         }
     }
     Ok(rows)
 }
 
-fn claim_for<'b>(batch: &'b EncodedBatch, task: &str) -> Option<&'b Claim> {
+fn claim_for<'b>(batch: &'b BatchRows, task: &str) -> Option<&'b Claim> {
     batch.claims.iter().find(|(t, _)| t == task).map(|(_, c)| c)
 }
 
@@ -173,7 +167,7 @@ pub(crate) fn due_row(r: &SqlRow<'_>) -> rusqlite::Result<Row> {
 }
 
 /// What is stored of the records that the batch writes, each of the expected version; its guards hold.
-fn check_versions<'b>(conn: &Connection, batch: &'b EncodedBatch) -> Result<BTreeMap<&'b str, Stored>, Stop> {
+fn check_versions<'b>(conn: &Connection, batch: &'b BatchRows) -> Result<BTreeMap<&'b str, Stored>, Stop> {
     let mut found = BTreeMap::new();
     let mut select = conn
         .prepare_cached("SELECT id, version, format, name, places FROM capomastro_records WHERE key = ?1")?;
@@ -192,7 +186,7 @@ fn check_versions<'b>(conn: &Connection, batch: &'b EncodedBatch) -> Result<BTre
             })
             .optional()?;
         if let Some(s) = stored.as_ref().filter(|s| s.format > i64::from(RECORD_FORMAT)) {
-            return Err(newer(key, s.format).into());
+            return Err(newer_format(key, s.format).into());
         }
         expected(key, expect, stored.as_ref().map(|s| s.version))?;
         found.extend(stored.map(|s| (key, s)));
@@ -205,21 +199,11 @@ fn check_versions<'b>(conn: &Connection, batch: &'b EncodedBatch) -> Result<BTre
 }
 
 fn expected(key: &str, expect: Option<i64>, stored: Option<i64>) -> Result<()> {
-    if expect == stored {
-        return Ok(());
-    }
-    let show = |v: Option<i64>| v.map_or_else(|| "none".into(), |v| v.to_string());
-    Err(Error::new(
-        ErrorKind::Conflict,
-        "a record has changed since it was read: read again, decide again and commit a new batch",
-    )
-    .with_context("record", key)
-    .with_context("expected", show(expect))
-    .with_context("stored", show(stored)))
+    if expect == stored { Ok(()) } else { Err(conflict(key, expect, stored)) }
 }
 
 /// No unique name, and no place in a list, has two records after the batch.
-fn check_names(conn: &Connection, batch: &EncodedBatch, stored: &BTreeMap<&str, Stored>) -> Result<(), Stop> {
+fn check_names(conn: &Connection, batch: &BatchRows, stored: &BTreeMap<&str, Stored>) -> Result<(), Stop> {
     // A record that is written itself gives up what it has before anything is taken.
     let stays = |owner: Option<String>| owner.filter(|key| !stored.contains_key(key.as_str()));
     let mut names = BTreeSet::new();
@@ -230,23 +214,14 @@ fn check_names(conn: &Connection, batch: &EncodedBatch, stored: &BTreeMap<&str, 
             let same = before.is_some_and(|b| b.name.as_ref() == Some(name));
             let taken = if same { None } else { stays(owner_of_name(conn, name)?) };
             if taken.is_some() || !names.insert(name) {
-                return Err(Error::new(
-                    ErrorKind::AlreadyExists,
-                    "another record has this unique name: choose another name, or rename or delete that record",
-                )
-                .with_context("name", name)
-                .with_context("owner", taken.as_deref().unwrap_or("in the same batch"))
-                .into());
+                return Err(name_taken(name, taken.as_deref()).into());
             }
         }
         let same = before.is_some_and(|b| b.places == put.places);
         for (list, sort) in &put.lists {
             let taken = if same { None } else { stays(owner_of_place(conn, list, sort)?) };
             if taken.is_some() || !places.insert((list, sort)) {
-                return Err(Error::internal("two records have the same place in a list: report this")
-                    .with_context("list", list)
-                    .with_context("place", sort)
-                    .into());
+                return Err(place_taken(list, sort).into());
             }
         }
     }
@@ -268,7 +243,7 @@ fn owner_of_place(conn: &Connection, list: &str, sort: &str) -> rusqlite::Result
 fn write(
     session: &mut Session<'_>,
     now: Timestamp,
-    batch: &EncodedBatch,
+    batch: &BatchRows,
     stored: BTreeMap<&str, Stored>,
     mut rows: BTreeMap<String, Row>,
 ) -> Result<Committed, Stop> {
@@ -321,7 +296,7 @@ fn write(
 
 /// After the first write nothing may be refused any more: what cannot be is a fault of the whole transaction.
 fn born(taken: &Taken, held: Option<&Claim>, row: &Row, task: &str) -> Result<Claim, Stop> {
-    claim_of(taken, held, row, task).map_err(|e| Stop::Broken(Failure::of_row(e.report())))
+    claim_of(taken, held, &row.note, task).map_err(|e| Stop::Broken(Failure::of_row(e.report())))
 }
 
 fn free_name(conn: &Connection, before: &Stored) -> Result<(), Stop> {
@@ -343,12 +318,7 @@ fn free_places(conn: &Connection, key: &str, before: &Stored) -> Result<(), Stop
 }
 
 /// The one place that writes a record. Columns of their own for a hot kind belong here.
-fn write_record(
-    conn: &Connection,
-    put: &EncodedPut,
-    before: Option<&Stored>,
-    version: i64,
-) -> Result<(), Stop> {
+fn write_record(conn: &Connection, put: &PutRow, before: Option<&Stored>, version: i64) -> Result<(), Stop> {
     match before {
         Some(stored) => {
             conn.prepare_cached(
@@ -417,7 +387,7 @@ fn write_due(conn: &Connection, task: &str, rank: i64, after: &After) -> Result<
     Ok(())
 }
 
-fn write_event(conn: &Connection, now: Timestamp, event: &EncodedEvent) -> Result<(), Stop> {
+fn write_event(conn: &Connection, now: Timestamp, event: &EventRow) -> Result<(), Stop> {
     conn.prepare_cached(
         "INSERT INTO capomastro_events (at, dependency, project, format, data) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?

@@ -2,12 +2,16 @@
 
 use crate::{
     apply::{Session, Stop},
-    due::{PutBacks, from_now},
     error::Failure,
-    rows::{damaged, micros, note_from_json, timestamp, unsigned},
 };
 use capomastro_core::{
-    store::{Claim, ClaimAsk, Claimed, RECORD_FORMAT, Task},
+    model::HolderId,
+    store::{
+        Claim, ClaimAsk, Claimed, RECORD_FORMAT, Task,
+        due::from_now,
+        refusals::damaged,
+        rows::{PutBackRow, micros, note_from_json, timestamp, unsigned},
+    },
     time::Timestamp,
 };
 use rusqlite::params;
@@ -66,18 +70,21 @@ pub(crate) fn claim_due(session: &mut Session<'_>, now: Timestamp, ask: &ClaimAs
 }
 
 /// Gives claims back.
-pub(crate) fn put_back(session: &mut Session<'_>, now: Timestamp, back: &PutBacks) -> Result<(), Stop> {
+pub(crate) fn put_back(
+    session: &mut Session<'_>,
+    now: Timestamp,
+    holder: &HolderId,
+    items: &[PutBackRow],
+) -> Result<(), Stop> {
     let mut update = session.conn().prepare_cached(
         "UPDATE capomastro_due SET holder = NULL, due_at = min(?4, coalesce(nudge_at, ?4)), nudge_at = NULL, note = ?5 \
          WHERE task = ?1 AND holder = ?2 AND ticket = ?3 AND format <= ?6",
     )?;
-    let holder = back.holder.as_str();
-    for item in &back.items {
-        let Ok(ticket) = i64::try_from(item.ticket) else { continue };
+    for item in items {
         update.execute(params![
             item.task,
-            holder,
-            ticket,
+            holder.as_str(),
+            item.ticket,
             from_now(now, item.after),
             item.note,
             RECORD_FORMAT

@@ -39,12 +39,10 @@ mod builder;
 mod claims;
 mod connect;
 mod copy;
-mod due;
 mod error;
 mod log;
 mod migrate;
 mod read;
-mod rows;
 mod store;
 mod writer;
 

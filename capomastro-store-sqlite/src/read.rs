@@ -4,15 +4,15 @@ use crate::{
     apply::{due_row, time},
     claims::LANE,
     error::{Failure, closed},
-    rows::{RecordRow, damaged, decode, decode_due, decode_event, micros, timestamp},
 };
 use capomastro_core::{
     Error, Result,
     events::StoredEvent,
     model::EventSeq,
     store::{
-        ClaimAsk, Claimed, EventFilter, EventPage, Key, MAX_PAGE, Page, Query, RECORD_FORMAT, Snapshot,
-        Versioned,
+        ClaimAsk, Claimed, EventFilter, EventPage, Key, Page, Query, RECORD_FORMAT, Snapshot, Versioned,
+        refusals::damaged,
+        rows::{RecordRow, decode, decode_due, decode_event, micros, timestamp},
     },
     time::Clock,
 };
@@ -170,15 +170,6 @@ pub(crate) fn get(conn: &Connection, clock: &dyn Clock, keys: &[Key]) -> Result<
 
 fn record_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<RecordRow> {
     Ok(RecordRow { key: r.get(0)?, version: r.get(1)?, format: r.get(2)?, data: r.get(3)? })
-}
-
-/// Refuses a page of no or too many rows.
-pub(crate) fn check_limit(limit: usize) -> Result<i64> {
-    match i64::try_from(limit) {
-        Ok(n) if (1..=MAX_PAGE).contains(&limit) => Ok(n),
-        _ => Err(Error::invalid("the limit of a page is out of range: give 1 to 1,000")
-            .with_context("limit", limit)),
-    }
 }
 
 /// The columns of a list's rows; what follows says which of them.

@@ -5,11 +5,9 @@ use crate::{
     apply::{self, Session, Stop},
     connect::Identity,
     copy,
-    due::{EncodedPutBack, PutBacks},
     error::Failure,
     migrate::{Found, SCHEMA, look},
     read::{self, Readers},
-    rows::{encode, note_to_json},
     writer::{Answer, Work, Writer},
 };
 use async_trait::async_trait;
@@ -19,12 +17,13 @@ use capomastro_core::{
     store::{
         Batch, ClaimAsk, Claimed, Committed, EventFilter, EventPage, Key, Page, PutBack, Query, Snapshot,
         StateStore, StoreInfo,
+        refusals::{check_lanes, check_limit},
+        rows::{encode, encode_put_backs},
     },
     time::Clock,
 };
 use rusqlite::Transaction;
 use std::{
-    collections::BTreeSet,
     convert::Infallible,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -195,7 +194,7 @@ impl StateStore for SqliteStore {
     }
 
     async fn list(&self, query: &Query, after: Option<&str>, limit: usize) -> Result<Page> {
-        let limit = read::check_limit(limit)?;
+        let limit = check_limit(limit)?;
         let (clock, query, after) = (Arc::clone(&self.clock), query.clone(), after.map(ToOwned::to_owned));
         self.readers
             .ask(move |conn| read::list(conn, &*clock, &query, after.as_deref(), limit))
@@ -204,7 +203,7 @@ impl StateStore for SqliteStore {
     }
 
     async fn events(&self, filter: EventFilter, after: EventSeq, limit: usize) -> Result<EventPage> {
-        let limit = read::check_limit(limit)?;
+        let limit = check_limit(limit)?;
         self.readers
             .ask(move |conn| read::events(conn, filter, after, limit))
             .await
@@ -231,13 +230,7 @@ impl StateStore for SqliteStore {
 
     async fn claim_due(&self, ask: &ClaimAsk) -> Result<Claimed> {
         let named = |e: Error| e.with_operation("claim due work");
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = ask.lanes.iter().find(|l| !seen.insert(&l.lane)) {
-            return Err(named(
-                Error::invalid("a lane is asked for twice: name each lane once")
-                    .with_context("lane", &twice.lane),
-            ));
-        }
+        check_lanes(ask).map_err(named)?;
         let (clock, peek) = (Arc::clone(&self.clock), ask.clone());
         if let Some(nothing) =
             self.readers.ask(move |conn| read::nothing_due(conn, &*clock, &peek)).await.map_err(named)?
@@ -254,18 +247,8 @@ impl StateStore for SqliteStore {
         if items.is_empty() {
             return Ok(());
         }
-        let items = items
-            .iter()
-            .map(|item| {
-                Ok(EncodedPutBack {
-                    task: item.claim.task.to_string(),
-                    ticket: item.claim.ticket,
-                    after: item.after,
-                    note: note_to_json(&item.note)?,
-                })
-            })
-            .collect::<Result<_>>()?;
-        let back = PutBacks { holder: holder.clone(), items };
-        self.write(Work::PutBack(back)).await.map(|_| ()).map_err(|e| e.with_operation("put claims back"))
+        let named = |e: Error| e.with_operation("put claims back");
+        let back = Work::PutBack(holder.clone(), encode_put_backs(items).map_err(named)?);
+        self.write(back).await.map(|_| ()).map_err(named)
     }
 }

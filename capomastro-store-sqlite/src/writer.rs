@@ -4,15 +4,17 @@ use crate::{
     apply::{self, Session, Stop},
     claims,
     connect::open_writer,
-    due::PutBacks,
     error::{Failure, closed},
     log,
     migrate::{SCHEMA, judge},
-    rows::EncodedBatch,
 };
 use capomastro_core::{
     Error, ErrorKind, Result, Retry,
-    store::{ClaimAsk, Claimed, Committed},
+    model::HolderId,
+    store::{
+        ClaimAsk, Claimed, Committed,
+        rows::{BatchRows, PutBackRow},
+    },
     time::Clock,
 };
 use rusqlite::{Connection, TransactionBehavior};
@@ -36,9 +38,9 @@ const WAITING: usize = 1_024;
 /// What the writer can do.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Commit(Box<EncodedBatch>),
+    Commit(Box<BatchRows>),
     Claim(ClaimAsk),
-    PutBack(PutBacks),
+    PutBack(HolderId, Vec<PutBackRow>),
     /// Proves that the file can be written.
     Check,
 }
@@ -372,8 +374,8 @@ fn perform(session: &mut Session<'_>, clock: &dyn Clock, work: &Work) -> Result<
     Ok(match work {
         Work::Commit(batch) => Answer::Committed(apply::commit(session, now, batch)?),
         Work::Claim(ask) => Answer::Claimed(claims::claim_due(session, now, ask)?),
-        Work::PutBack(back) => {
-            claims::put_back(session, now, back)?;
+        Work::PutBack(holder, items) => {
+            claims::put_back(session, now, holder, items)?;
             Answer::Nothing
         }
         Work::Check => {
@@ -413,7 +415,7 @@ mod tests {
 
     fn commit() -> Work {
         let batch = Batch::new(CommitId::from_uuid(uuid::Uuid::nil()), "a".parse().unwrap());
-        Work::Commit(Box::new(crate::rows::encode(&batch).unwrap()))
+        Work::Commit(Box::new(capomastro_core::store::rows::encode(&batch).unwrap()))
     }
 
     /// 2 is FULL, 1 is NORMAL.

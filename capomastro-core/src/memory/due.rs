@@ -1,9 +1,12 @@
 //! Due rows: who may take what, when. Pure: time comes in, nothing goes out but the answer.
 
 use crate::{
-    Error, ErrorKind, Result,
+    Result,
     model::{HolderId, Note},
-    store::{Batch, Claim, ClaimAsk, Claimed, DueChange, DueRow, Lane, PutBack, Task},
+    store::{
+        Batch, Claim, ClaimAsk, Claimed, DueChange, DueRow, Lane, PutBack, Task,
+        refusals::{check_lanes, claim_lost},
+    },
     time::{Timestamp, later},
 };
 use std::{
@@ -97,15 +100,8 @@ impl DueTable {
 
     /// Checks the claims of a batch, and that what it wants to hold is not held by another one.
     pub(super) fn check_claims(&self, now: Timestamp, batch: &Batch) -> Result<()> {
-        let lost = |task: Task| {
-            Error::new(
-                ErrorKind::ClaimLost,
-                "the claim is not held any more: drop the work, whoever holds it now goes on with it",
-            )
-            .with_context("task", task)
-        };
         if let Some(claim) = batch.claims.iter().find(|claim| !self.holds(&batch.holder, claim)) {
-            return Err(lost(claim.task));
+            return Err(claim_lost(claim.task));
         }
         for change in &batch.due {
             if let DueChange::Hold { task, .. } = change
@@ -114,7 +110,7 @@ impl DueTable {
                 && row.claimed_by.is_some()
                 && row.due_at > now
             {
-                return Err(lost(*task));
+                return Err(claim_lost(task));
             }
         }
         Ok(())
@@ -194,11 +190,7 @@ impl DueTable {
     }
 
     pub(super) fn claim(&mut self, now: Timestamp, ask: &ClaimAsk) -> Result<Claimed> {
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = ask.lanes.iter().find(|lane_ask| !seen.insert(&lane_ask.lane)) {
-            return Err(Error::invalid("a lane is asked for twice: name each lane once")
-                .with_context("lane", &twice.lane));
-        }
+        check_lanes(ask)?;
         let mut claims = Vec::new();
         let mut next_due: Option<Timestamp> = None;
         let holder = Arc::new(ask.holder.clone());

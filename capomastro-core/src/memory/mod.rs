@@ -9,8 +9,8 @@ use crate::{
     events::StoredEvent,
     model::{CommitId, EventSeq, HolderId},
     store::{
-        Batch, ClaimAsk, Claimed, Committed, DueRow, EventFilter, EventPage, Key, MAX_PAGE, Page, PutBack,
-        Query, Snapshot, StateStore, StoreInfo, Task, Versioned,
+        Batch, ClaimAsk, Claimed, Committed, DueRow, EventFilter, EventPage, Key, Page, PutBack, Query,
+        Snapshot, StateStore, StoreInfo, Task, Versioned, refusals::check_limit,
     },
     time::{Clock, Timestamp},
 };
@@ -119,13 +119,6 @@ impl fmt::Debug for InMemoryStore {
             .field("events", &state.stream.len())
             .finish_non_exhaustive()
     }
-}
-
-fn check_limit(limit: usize) -> Result<()> {
-    if (1..=MAX_PAGE).contains(&limit) {
-        return Ok(());
-    }
-    Err(Error::invalid("the limit of a page is out of range: give 1 to 1,000").with_context("limit", limit))
 }
 
 #[async_trait]

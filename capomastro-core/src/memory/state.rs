@@ -2,9 +2,12 @@
 
 use super::{due::DueTable, stream::Stream};
 use crate::{
-    Error, ErrorKind, Result,
+    Result,
     model::CommitId,
-    store::{Batch, Committed, Forget, Key, ListKey, Page, Query, Record, UniqueKey, Version, Versioned},
+    store::{
+        Batch, Committed, Forget, Key, ListKey, Page, Query, Record, UniqueKey, Version, Versioned,
+        refusals::{conflict, name_taken, place_taken},
+    },
     time::Timestamp,
 };
 use std::{
@@ -88,7 +91,7 @@ impl State {
         if let Some(at) = self.commits.get(&batch.id) {
             return Ok(Committed { at: *at, repeated: true, claims: Vec::new() });
         }
-        check_form(batch)?;
+        batch.check_form()?;
         self.due.check_claims(now, batch)?;
         self.check_versions(batch)?;
         self.check_names(batch)?;
@@ -121,14 +124,7 @@ impl State {
         for (key, expected) in puts.chain(deletes).chain(batch.guards.iter().cloned()) {
             let stored = self.records.get(&key).map(|v| v.version);
             if stored != expected {
-                let show = |v: Option<Version>| v.map_or_else(|| "none".into(), |v| v.to_string());
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    "a record has changed since it was read: read again, decide again and commit a new batch",
-                )
-                .with_context("record", key)
-                .with_context("expected", show(expected))
-                .with_context("stored", show(stored)));
+                return Err(conflict(key, expected, stored));
             }
         }
         Ok(())
@@ -142,25 +138,22 @@ impl State {
             .map(|put| put.record.key())
             .chain(batch.deletes.iter().map(|(key, _)| key.clone()))
             .collect();
-        let stays = |owner: Option<&Key>| owner.is_some_and(|key| !written.contains(key));
+        fn other<'a>(owner: Option<&'a Key>, written: &BTreeSet<Key>) -> Option<&'a Key> {
+            owner.filter(|key| !written.contains(key))
+        }
         let mut names = BTreeSet::new();
         let mut places = BTreeSet::new();
         for put in &batch.puts {
-            if let Some(name) = put.record.unique()
-                && (stays(self.unique.get(&name)) || !names.insert(name.clone()))
-            {
-                return Err(Error::new(
-                    ErrorKind::AlreadyExists,
-                    "another record has this unique name: choose another name, or rename or delete that record",
-                )
-                .with_context("name", name.as_str()));
+            if let Some(name) = put.record.unique() {
+                let taken = other(self.unique.get(&name), &written);
+                if taken.is_some() || !names.insert(name.clone()) {
+                    return Err(name_taken(name.as_str(), taken.map(ToString::to_string).as_deref()));
+                }
             }
             for (list, sort) in put.record.lists() {
                 let owner = self.lists.get(&list).and_then(|entries| entries.get(&sort));
-                if stays(owner) || !places.insert((list.clone(), sort.clone())) {
-                    return Err(Error::internal("two records have the same place in a list")
-                        .with_context("list", list.as_str())
-                        .with_context("place", sort));
+                if other(owner, &written).is_some() || !places.insert((list.clone(), sort.clone())) {
+                    return Err(place_taken(list.as_str(), sort));
                 }
             }
         }
@@ -206,32 +199,5 @@ impl State {
                 _ => break,
             }
         }
-    }
-}
-
-/// Refuses what no batch may say, whatever is stored.
-fn check_form(batch: &Batch) -> Result<()> {
-    let mut written = BTreeSet::new();
-    let keys = batch.puts.iter().map(|put| put.record.key());
-    for key in keys.chain(batch.deletes.iter().map(|(key, _)| key.clone())) {
-        if matches!(key, Key::Due(_)) {
-            return Err(Error::invalid("a due row is not written like a record: use a change of due rows")
-                .with_context("record", key));
-        }
-        if let Some(twice) = written.replace(key) {
-            return Err(Error::invalid("a batch writes a record twice: put or delete it once")
-                .with_context("record", twice));
-        }
-    }
-    if let Some((key, _)) = batch.guards.iter().find(|(key, _)| matches!(key, Key::Due(_))) {
-        return Err(
-            Error::invalid("a due row cannot be guarded: hold its claim instead").with_context("record", key)
-        );
-    }
-    let mut tasks = BTreeSet::new();
-    match batch.due.iter().find(|change| !tasks.insert(change.task())) {
-        Some(twice) => Err(Error::invalid("a batch changes a due row twice: give one change for each task")
-            .with_context("task", twice.task())),
-        None => Ok(()),
     }
 }

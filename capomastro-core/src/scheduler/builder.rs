@@ -9,7 +9,7 @@ use crate::{
     model::{HolderId, LauncherName, ProbeName},
     probe::RevisionProbe,
     secret::{SecretResolver, Secrets},
-    store::StateStore,
+    store::{Hints, StateStore},
     time::{Clock, Random, SystemClock, SystemRandom},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -76,6 +76,7 @@ pub struct SchedulerBuilder {
     secrets: Secrets,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    hints: Option<Arc<dyn Hints>>,
     remote_budget: Budget,
     kind_budgets: BTreeMap<String, Budget>,
     launcher_limits: BTreeMap<String, u32>,
@@ -95,6 +96,7 @@ impl SchedulerBuilder {
             secrets: Secrets::none(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
+            hints: None,
             remote_budget: Budget::default(),
             kind_budgets: BTreeMap::new(),
             launcher_limits: BTreeMap::new(),
@@ -163,6 +165,14 @@ impl SchedulerBuilder {
     #[must_use]
     pub fn secrets(mut self, resolver: Arc<dyn SecretResolver>) -> Self {
         self.secrets = Secrets::new(resolver);
+        self
+    }
+
+    /// Where hints come from that due work may have come from elsewhere, say from another process over the same store.
+    /// Default: nowhere; the store is looked at each [`idle`](Self::idle).
+    #[must_use]
+    pub fn hints(mut self, hints: Arc<dyn Hints>) -> Self {
+        self.hints = Some(hints);
         self
     }
 
@@ -268,7 +278,7 @@ impl SchedulerBuilder {
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) or [`InvalidInput`](crate::ErrorKind::InvalidInput), saying
     /// which value is not acceptable and what to give instead.
     pub fn build(self) -> Result<Scheduler> {
-        let Self { store, instance, lock, secrets, clock, random, mut config, .. } = self;
+        let Self { store, instance, lock, secrets, clock, random, hints, mut config, .. } = self;
         if let Some(what) = self.twice {
             return Err(Error::config("the same name was registered twice: give each a name of its own")
                 .with_context("name", what));
@@ -342,9 +352,10 @@ impl SchedulerBuilder {
                 random,
                 holder,
                 turns: Turns::default(),
-                budgets: SharedBudgets::new(self.remote_budget, kind_budgets),
+                budgets: Arc::new(SharedBudgets::new(self.remote_budget, kind_budgets)),
                 config,
                 wake: Notify::new(),
+                hints,
                 returns: std::sync::Mutex::default(),
                 swept: std::sync::Mutex::default(),
                 housed: std::sync::atomic::AtomicBool::new(false),

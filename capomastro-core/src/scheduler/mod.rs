@@ -18,11 +18,13 @@ mod look;
 mod projects;
 mod run;
 mod set_back;
+mod stage;
 mod sweep;
 mod tick;
 
 pub use builder::{Retention, SchedulerBuilder};
 pub use handle::*;
+pub use stage::Staged;
 pub use tick::TickReport;
 
 use crate::{
@@ -31,7 +33,7 @@ use crate::{
     model::{HolderId, LauncherName, ProbeName},
     probe::RevisionProbe,
     secret::Secrets,
-    store::{PutBack, StateStore},
+    store::{Hints, PutBack, StateStore},
     time::{Clock, Random, Timestamp},
 };
 use budgets::SharedBudgets;
@@ -56,11 +58,13 @@ struct Inner {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     holder: HolderId,
-    budgets: SharedBudgets,
+    budgets: Arc<SharedBudgets>,
     turns: commit::Turns,
     config: Config,
     /// Somebody in this process made work due.
     wake: Notify,
+    /// Somebody elsewhere may have made work due.
+    hints: Option<Arc<dyn Hints>>,
     /// Claims to be given back with the next flush.
     returns: std::sync::Mutex<Vec<PutBack>>,
     /// Up to where the last sweep has read.

@@ -27,6 +27,7 @@ impl Scheduler {
         let mut running = FuturesUnordered::new();
         let mut busy: BTreeMap<Lane, usize> = BTreeMap::new();
         let mut failures = 0_u32;
+        let mut hints_seen = 0;
         while !shutdown.is_terminated() {
             let asked = inner.clock.monotonic();
             let wait = match inner.take(&busy, asked).await {
@@ -59,7 +60,8 @@ impl Scheduler {
             let idle = async {
                 let sleep = pin!(inner.clock.sleep(wait));
                 let woken = pin!(inner.wake.notified());
-                select(woken, sleep).await;
+                let hinted = pin!(inner.hinted(&mut hints_seen));
+                select(select(woken, hinted), sleep).await;
             };
             let next = async {
                 if running.is_empty() {
@@ -89,6 +91,14 @@ impl Scheduler {
 }
 
 impl Inner {
+    /// Waits for a hint that was not seen yet.
+    async fn hinted(&self, seen: &mut u64) {
+        match &self.hints {
+            Some(hints) => *seen = hints.after(*seen).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Due work, and how long to wait before asking again.
     async fn take(
         &self,

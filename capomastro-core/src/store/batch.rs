@@ -8,7 +8,7 @@ use crate::{
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 /// Something to be done at a time.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -246,6 +246,38 @@ impl Batch {
             due: Vec::new(),
             events: Vec::new(),
             forget: None,
+        }
+    }
+
+    /// Refuses what no batch may say, whatever is stored.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if a record is written twice, a task changed twice, or a due row
+    /// put, deleted or guarded.
+    pub fn check_form(&self) -> Result<()> {
+        let mut written = BTreeSet::new();
+        let puts = self.puts.iter().map(|put| put.record.key());
+        for key in puts.chain(self.deletes.iter().map(|(key, _)| key.clone())) {
+            if matches!(key, Key::Due(_)) {
+                return Err(Error::invalid("a due row is not written as a record: change it by `due`")
+                    .with_context("key", key));
+            }
+            if let Some(twice) = written.replace(key) {
+                return Err(Error::invalid("a batch writes a record twice: write its last state only")
+                    .with_context("key", twice));
+            }
+        }
+        if let Some((key, _)) = self.guards.iter().find(|(key, _)| matches!(key, Key::Due(_))) {
+            return Err(Error::invalid("a due row cannot be guarded: hold its claim instead")
+                .with_context("key", key));
+        }
+        let mut tasks = BTreeSet::new();
+        match self.due.iter().find(|change| !tasks.insert(change.task())) {
+            Some(twice) => {
+                Err(Error::invalid("a batch changes a due row twice: give one change for each task")
+                    .with_context("task", twice.task()))
+            }
+            None => Ok(()),
         }
     }
 }

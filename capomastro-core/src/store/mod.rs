@@ -2,7 +2,10 @@
 
 mod batch;
 mod draft;
+pub mod due;
 mod record;
+pub mod refusals;
+pub mod rows;
 
 pub use batch::*;
 pub use draft::Draft;
@@ -160,6 +163,18 @@ pub trait StateStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the storage says; nothing needs to be done about it.
     async fn put_back(&self, holder: &HolderId, items: &[PutBack]) -> Result<()>;
+}
+
+/// Says that due work may have come from elsewhere, so that a scheduler looks at once instead of at its next turn.
+///
+/// A hint is never needed: whoever misses one looks a little later.
+#[async_trait]
+pub trait Hints: fmt::Debug + Send + Sync + 'static {
+    /// How many hints there were, as soon as it is another number than `seen`; 0 is the number at the start. May wait for
+    /// ever.
+    ///
+    /// *Cancellation*: leaves nothing behind, and misses nothing.
+    async fn after(&self, seen: u64) -> u64;
 }
 
 /// A store that is shared is a store.

@@ -79,20 +79,23 @@ macro_rules! suite {
     };
     (@macro ($d:tt) $suite:ident $harness:ident $macro:ident $($case:ident)+) => {
         /// One test for each case of the suite. The harness is an expression that makes one; it is evaluated for each
-        /// test. With a name before it, the tests are in a module of that name.
+        /// test. With a name before it, the tests are in a module of that name. With `, if condition` behind it, a test
+        /// does nothing where the condition is false: it is up to the condition to say loudly that a server is missing,
+        /// and to fail where none may be.
         #[macro_export]
         macro_rules! $macro {
-            ($d module:ident, $d harness:expr) => {
+            ($d module:ident, $d harness:expr $d(, if $d there:expr)?) => {
                 mod $d module {
                     #[allow(unused_imports, reason = "the harness may need nothing from outside")]
                     use super::*;
-                    $d crate::$macro!($d harness);
+                    $d crate::$macro!($d harness $d(, if $d there)?);
                 }
             };
-            ($d harness:expr) => {
+            ($d harness:expr $d(, if $d there:expr)?) => {
                 $(
                     #[test]
                     fn $case() {
+                        $d(if !$d there { return; })?
                         let harness: Box<dyn $d crate::conformance::$suite::$harness> = Box::new($d harness);
                         $d crate::conformance::run($d crate::conformance::$suite::CASES, stringify!($case), harness);
                     }

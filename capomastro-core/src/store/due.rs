@@ -1,31 +1,38 @@
-//! What a change makes of a due row. Pure: the row, the time and the counter come in, the new row goes out.
+//! What a change makes of a due row, for those who keep a store in a database. Pure: the row, the time and the counter
+//! come in, the new row goes out.
 
-use capomastro_core::{
-    model::HolderId,
-    store::{Claim, DueChange},
+use crate::{
+    store::{
+        Claim, DueChange, RECORD_FORMAT,
+        refusals::damaged,
+        rows::{note_from_json, timestamp, unsigned},
+    },
     time::{Timestamp, later},
 };
 use std::time::Duration;
 
 /// A stored due row. Times in microseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    pub(crate) lane: String,
+pub struct Row {
+    /// The lane as text.
+    pub lane: String,
     /// When it is due; while held, when the lease ends.
-    pub(crate) due_at: i64,
-    pub(crate) holder: Option<String>,
+    pub due_at: i64,
+    /// Who holds it.
+    pub holder: Option<String>,
     /// The ticket of the last claim; 0 before the first.
-    pub(crate) ticket: i64,
+    pub ticket: i64,
     /// The earliest time for which the task was nudged during the claim.
-    pub(crate) nudge_at: Option<i64>,
+    pub nudge_at: Option<i64>,
     /// JSON.
-    pub(crate) note: String,
-    pub(crate) format: i64,
+    pub note: String,
+    /// The format in which it was written.
+    pub format: i64,
 }
 
 /// What becomes of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum After {
+pub enum After {
     /// Nothing is written.
     Same,
     /// This row is written.
@@ -36,32 +43,33 @@ pub(crate) enum After {
 
 /// A claim that a change gave or made longer, as far as the row knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Taken {
-    pub(crate) ticket: i64,
+pub struct Taken {
+    /// The ticket of the claim.
+    pub ticket: i64,
     /// When the task was due; `None` for a claim that only became longer.
-    pub(crate) due_at: Option<i64>,
+    pub due_at: Option<i64>,
 }
 
 /// `after` from now, in microseconds.
-pub(crate) fn from_now(now: Timestamp, after: Duration) -> i64 {
+pub fn from_now(now: Timestamp, after: Duration) -> i64 {
     later(now, after).timestamp_micros()
 }
 
 /// Whether nobody else has taken the task and the claim was not given back. A lapsed lease alone ends no claim.
-pub(crate) fn holds(row: Option<&Row>, holder: &str, ticket: u64) -> bool {
+pub fn holds(row: Option<&Row>, holder: &str, ticket: u64) -> bool {
     row.is_some_and(|r| u64::try_from(r.ticket) == Ok(ticket) && r.holder.as_deref() == Some(holder))
 }
 
 /// Whether a change wants to hold a row whose lease another claim still has. `held` if the batch has the row's claim.
-pub(crate) fn is_taken(row: Option<&Row>, change: &DueChange, held: bool, now: Timestamp) -> bool {
+pub fn is_taken(row: Option<&Row>, change: &DueChange, held: bool, now: Timestamp) -> bool {
     matches!(change, DueChange::Hold { .. })
         && !held
         && row.is_some_and(|r| r.holder.is_some() && r.due_at > now.timestamp_micros())
 }
 
-/// Applies a change that was checked. `held` if the batch has the row's claim; `note` is the new note, if one is given.
+/// The row after a change that was checked, and the claim that it gave. `held` if the batch has the row's claim; `note` is the new note, if one is given.
 /// `next` draws a ticket.
-pub(crate) fn change(
+pub fn change(
     row: Option<Row>,
     change: &DueChange,
     note: Option<&str>,
@@ -77,7 +85,7 @@ pub(crate) fn change(
         ticket: 0,
         nudge_at: None,
         note: "{}".into(),
-        format: i64::from(capomastro_core::store::RECORD_FORMAT),
+        format: i64::from(RECORD_FORMAT),
     };
     match change {
         DueChange::Set { lane, after, .. } => {
@@ -130,7 +138,7 @@ pub(crate) fn change(
             Some(_) => (After::Gone, None),
             None => (After::Same, None),
         },
-        _ => (if row.is_some() { After::Gone } else { After::Same }, None),
+        DueChange::Drop { .. } => (if row.is_some() { After::Gone } else { After::Same }, None),
     }
 }
 
@@ -144,13 +152,13 @@ impl Row {
     }
 
     /// Ends the claim: due at `at`, or earlier if a nudge said so.
-    pub(crate) fn release(&mut self, at: i64) {
+    fn release(&mut self, at: i64) {
         self.holder = None;
         self.due_at = self.nudge_at.take().map_or(at, |nudged| nudged.min(at));
     }
 
     /// Starts a claim. What was nudged before is answered by it, since its work begins later.
-    pub(crate) fn take(&mut self, holder: &str, ticket: i64, until: i64) {
+    fn take(&mut self, holder: &str, ticket: i64, until: i64) {
         self.holder = Some(holder.to_owned());
         self.ticket = ticket;
         self.due_at = until;
@@ -158,36 +166,18 @@ impl Row {
     }
 }
 
-/// A claim to be given back, in the form of rows.
-#[derive(Debug)]
-pub(crate) struct EncodedPutBack {
-    pub(crate) task: String,
-    pub(crate) ticket: u64,
-    pub(crate) after: Duration,
-    pub(crate) note: String,
-}
-
-/// A batch of claims to be given back.
-#[derive(Debug)]
-pub(crate) struct PutBacks {
-    pub(crate) holder: HolderId,
-    pub(crate) items: Vec<EncodedPutBack>,
-}
-
-/// The claim as its holder gets it.
-pub(crate) fn claim_of(
-    taken: &Taken,
-    before: Option<&Claim>,
-    row: &Row,
-    task: &str,
-) -> capomastro_core::Result<Claim> {
-    let note = crate::rows::note_from_json(task, &row.note);
+/// The claim as its holder gets it: `before` if the batch held it, with the note of its row.
+///
+/// # Errors
+/// [`Corrupt`](crate::ErrorKind::Corrupt).
+pub fn claim_of(taken: &Taken, before: Option<&Claim>, note: &str, task: &str) -> crate::Result<Claim> {
+    let note = note_from_json(task, note);
     match (taken.due_at, before) {
         (None, Some(before)) => Ok(Claim { note, ..before.clone() }),
         (due_at, _) => Ok(Claim {
             task: task.parse()?,
-            ticket: crate::rows::unsigned(taken.ticket)?,
-            due_at: crate::rows::timestamp(due_at.unwrap_or(row.due_at))?,
+            ticket: unsigned(taken.ticket)?,
+            due_at: timestamp(due_at.ok_or_else(|| damaged("a claim", task))?)?,
             note,
         }),
     }
@@ -196,7 +186,7 @@ pub(crate) fn claim_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use capomastro_core::store::{Lane, Task};
+    use crate::store::{Lane, Task};
     use chrono::DateTime;
 
     const SECOND: i64 = 1_000_000;
