@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_commit.sql"),
     include_str!("../migrations/0003_claims.sql"),
+    include_str!("../migrations/0004_reads.sql"),
 ];
 
 /// The version of the schema that this library writes.
@@ -263,7 +264,8 @@ const RELATIONS: [&str; 13] = [
     "migrations",
 ];
 
-const FUNCTIONS: [&str; 5] = ["now_1", "later_1", "commit_1", "claim_1", "put_back_1"];
+const FUNCTIONS: [&str; 9] =
+    ["now_1", "later_1", "commit_1", "claim_1", "put_back_1", "get_1", "list_1", "by_name_1", "events_1"];
 
 /// Numbers of events follow those of transactions. After a restore into another server these are lower, and so the base to
 /// which they are added is raised.
