@@ -139,7 +139,7 @@ pub fn unsigned(number: i64) -> Result<u64> {
 }
 
 /// A number given by a caller, as databases count; one that they cannot hold is never stored.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(-1)
 }
 
@@ -208,7 +208,7 @@ pub fn encode_put_backs(items: &[PutBack]) -> Result<Vec<PutBackRow>> {
     items.iter().map(row).collect()
 }
 
-fn encode_record(record: &Record, expect: Option<Version>) -> Result<PutRow> {
+pub(super) fn encode_record(record: &Record, expect: Option<Version>) -> Result<PutRow> {
     let key = record.key().to_string();
     let lists: Vec<_> = record.lists().into_iter().map(|(l, s)| (l.as_str().to_owned(), s)).collect();
     Ok(PutRow {
@@ -233,7 +233,7 @@ fn encode_due(change: &DueChange) -> Result<DueChangeRow> {
 
 /// The place of a kind of task among those that are due at the same time: the order of `Task` itself. Stored, so with gaps
 /// for kinds that come later.
-const fn rank(task: Task) -> i64 {
+pub(super) const fn rank(task: Task) -> i64 {
     match task {
         Task::Look(_) => 10,
         Task::Evaluate(_) => 20,
@@ -245,7 +245,7 @@ const fn rank(task: Task) -> i64 {
     }
 }
 
-fn encode_event(event: &Event) -> Result<EventRow> {
+pub(super) fn encode_event(event: &Event) -> Result<EventRow> {
     Ok(EventRow {
         dependency: event.dependency.map(|d| d.to_string()),
         project: event.project.map(|p| p.to_string()),
