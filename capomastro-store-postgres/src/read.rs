@@ -9,7 +9,7 @@ use capomastro_core::{
     Error, Result,
     model::EventSeq,
     store::{
-        EventFilter, EventPage, Key, Page, Query, Snapshot, Task, Versioned, due,
+        EventFilter, EventPage, Key, Page, Query, Snapshot, Versioned, due,
         refusals::damaged,
         rows::{RecordRow, decode_due, decode_event, decode_stored, timestamp, unsigned},
     },
@@ -67,8 +67,14 @@ impl Call for Get {
             }
         }
         let find = |key: &Key| match key {
-            Key::Due(task) => due.get(&task.to_string()).map(|row| due_of(*task, row)),
-            other => records.get(stored(&other.to_string()).as_ref()).map(|row| record_of(row, 1)),
+            Key::Due(task) => {
+                let found = due.get(&task.to_string());
+                found.map(|row| Ok::<_, Failure>(decode_due(*task, &due_of(row, 6, 3)?)?))
+            }
+            other => {
+                let key = stored(&other.to_string()).into_owned();
+                records.get(&key).map(|row| record_of(key, row, 2))
+            }
         };
         let records = self.keys.iter().map(|key| find(key).transpose()).collect::<Result<_, _>>()?;
         let at = at.ok_or_else(|| damaged("an answer", "no row"))?;
@@ -76,28 +82,28 @@ impl Call for Get {
     }
 }
 
-/// The record whose key, version, format and data stand from a column on.
-fn record_of(row: &Row, from: usize) -> Result<Versioned, Failure> {
+/// The record of a key whose version, format and data stand from a column on.
+pub(crate) fn record_of(key: String, row: &Row, from: usize) -> Result<Versioned, Failure> {
     let record = RecordRow {
-        key: row.try_get(from)?,
-        version: row.try_get(from + 1)?,
-        format: i64::from(row.try_get::<_, i32>(from + 2)?),
-        data: row.try_get(from + 3)?,
+        key,
+        version: row.try_get(from)?,
+        format: i64::from(row.try_get::<_, i32>(from + 1)?),
+        data: row.try_get(from + 2)?,
     };
     Ok(decode_stored(&record, |key| stored(&key).into_owned())?)
 }
 
-fn due_of(task: Task, row: &Row) -> Result<Versioned, Failure> {
-    let found = due::Row {
-        lane: row.try_get(6)?,
-        due_at: row.try_get(7)?,
-        holder: row.try_get(8)?,
-        ticket: row.try_get(9)?,
-        nudge_at: row.try_get(10)?,
-        note: row.try_get(11)?,
-        format: i64::from(row.try_get::<_, i32>(3)?),
-    };
-    Ok(decode_due(task, &found)?)
+/// The due row whose lane, time, holder, ticket, nudge and note stand from a column on, and its format in another.
+pub(crate) fn due_of(row: &Row, from: usize, format: usize) -> Result<due::Row, Failure> {
+    Ok(due::Row {
+        lane: row.try_get(from)?,
+        due_at: row.try_get(from + 1)?,
+        holder: row.try_get(from + 2)?,
+        ticket: row.try_get(from + 3)?,
+        nudge_at: row.try_get(from + 4)?,
+        note: row.try_get(from + 5)?,
+        format: i64::from(row.try_get::<_, i32>(format)?),
+    })
 }
 
 /// A part of a list.
@@ -128,7 +134,7 @@ impl Call for List {
                     )
                     .await?;
                 let items = match row.try_get::<_, Option<String>>(1)? {
-                    Some(_) => vec![record_of(&row, 1)?],
+                    Some(key) => vec![record_of(key, &row, 2)?],
                     None => Vec::new(),
                 };
                 return Ok(Page { at: timestamp(row.try_get(0)?)?, items, next: None });
@@ -167,7 +173,7 @@ impl Call for List {
             if row.try_get::<_, Option<i64>>(2)?.is_none() {
                 return Err(damaged("a list", format_args!("{list}: {key}")).into());
             }
-            items.push(record_of(row, 1)?);
+            items.push(record_of(key, row, 2)?);
             last = Some(row.try_get(5)?);
         }
         Ok(Page { at, items, next: None })
