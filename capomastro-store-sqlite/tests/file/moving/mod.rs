@@ -11,12 +11,12 @@ use capomastro_core::{
     events::{Event, EventKind},
     model::DependencyId,
     store::{
-        EventFilter, ListKey, Put, StateStore,
+        DueChange, EventFilter, ListKey, Put, StateStore,
         transfer::{Afterwards, TransferReport, TransferSource, transfer},
     },
 };
 use capomastro_store_sqlite::SqliteStore;
-use rich::{all_of, ask, clock, last_batch, list, look, open_at, rich};
+use rich::{all_of, ask, clock, last_batch, lean, list, look, open_at, rich};
 use std::{path::Path, time::Duration};
 
 /// The whole move, as whoever makes it writes it.
@@ -39,6 +39,12 @@ fn moved_until(from: &Path, to: &Path, afterwards: Afterwards, fate: &Fate) -> R
     wait(source.end.close());
     wait(target.end.close());
     report
+}
+
+fn reinstate(path: &Path) {
+    let source = SqliteStore::builder(path).open_source().unwrap();
+    wait(source.reinstate()).unwrap();
+    wait(source.close());
 }
 
 #[test]
@@ -132,10 +138,8 @@ fn nobody_goes_on_with_the_old_file_by_mistake() {
     let e = moved(&old, &dir.path().join("third.db"), Afterwards::RetireSource).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::ReadOnly, "{e}");
     // Until somebody says so.
-    let source = SqliteStore::builder(&old).open_source().unwrap();
-    wait(source.reinstate()).unwrap();
-    wait(source.reinstate()).unwrap();
-    wait(source.close());
+    reinstate(&old);
+    reinstate(&old);
     wait(open(&old).check()).unwrap();
 }
 
@@ -149,7 +153,7 @@ fn a_move_that_had_ended_is_found_to_be_done_until_the_new_file_is_used() {
     assert_eq!(again.contents, first.contents);
     let store = open_at(&new, &clock());
     let mut nudge = batch();
-    nudge.due.push(capomastro_core::store::DueChange::Drop { task: look(1) });
+    nudge.due.push(DueChange::Drop { task: look(1) });
     wait(store.commit(&nudge)).unwrap();
     wait(store.close());
     let used = all_of(&new);
@@ -163,17 +167,22 @@ fn a_move_that_had_ended_is_found_to_be_done_until_the_new_file_is_used() {
 #[test]
 fn a_move_that_was_stopped_anywhere_ends_well_when_it_is_repeated() {
     let dir = tempfile::tempdir().unwrap();
-    let old = rich(dir.path());
+    let old = lean(dir.path());
     let whole = all_of(&old);
     let mut halves = 0;
     for after in [false, true] {
         for calls in 1.. {
             let new = dir.path().join(format!("{calls}-{after}.db"));
             let stopped = moved_until(&old, &new, Afterwards::RetireSource, &Fate::new(calls, after));
-            if let Ok(report) = stopped {
-                assert!(report.source_retired && calls > 20, "{calls} calls");
-                break;
-            }
+            let stopped = match stopped {
+                Ok(report) => {
+                    assert!(report.source_retired && calls > 20, "{calls} calls");
+                    reinstate(&old);
+                    break;
+                }
+                Err(e) => e,
+            };
+            assert_eq!(stopped.kind(), ErrorKind::Cancelled, "{stopped}");
             // What is not whole is not used, and never both are.
             let usable = |path: &Path| match SqliteStore::builder(path).open() {
                 Ok(store) => {
@@ -196,9 +205,7 @@ fn a_move_that_was_stopped_anywhere_ends_well_when_it_is_repeated() {
             assert!(report.source_retired);
             assert_eq!(all_of(&new), whole, "call {calls}, {after}");
             assert!(!usable(&old) && usable(&new));
-            let source = SqliteStore::builder(&old).open_source().unwrap();
-            wait(source.reinstate()).unwrap();
-            wait(source.close());
+            reinstate(&old);
             std::fs::remove_file(new).unwrap();
         }
     }
