@@ -3,9 +3,9 @@
 mod bent;
 mod refused;
 mod rich;
+pub(crate) mod stopped;
 
 use crate::samples::{batch, limit, limit_key, open, says_what_to_do, wait};
-use bent::{Bent, Fate};
 use capomastro_core::{
     ErrorKind, Result,
     events::{Event, EventKind},
@@ -16,7 +16,7 @@ use capomastro_core::{
     },
 };
 use capomastro_store_sqlite::SqliteStore;
-use rich::{all_of, ask, clock, last_batch, lean, list, look, open_at, rich};
+use rich::{all_of, ask, clock, last_batch, list, look, open_at, rich};
 use std::{path::Path, time::Duration};
 
 /// The whole move, as whoever makes it writes it.
@@ -29,16 +29,6 @@ pub(crate) fn moved(from: &Path, to: &Path, afterwards: Afterwards) -> Result<Tr
         target.close().await;
         report
     })
-}
-
-/// The same, until its process dies; in how many calls, if it did not.
-fn moved_until(from: &Path, to: &Path, afterwards: Afterwards, fate: &Fate) -> Result<TransferReport> {
-    let source = Bent::new(SqliteStore::builder(from).open_source()?, fate.clone());
-    let target = Bent::new(SqliteStore::builder(to).open_target()?, fate.clone());
-    let report = wait(transfer(&source, &target, afterwards));
-    wait(source.end.close());
-    wait(target.end.close());
-    report
 }
 
 fn reinstate(path: &Path) {
@@ -161,53 +151,4 @@ fn a_move_that_had_ended_is_found_to_be_done_until_the_new_file_is_used() {
     assert_eq!(e.kind(), ErrorKind::AlreadyExists, "{e}");
     says_what_to_do(&e);
     assert_eq!(all_of(&new), used);
-}
-
-/// Every call of a move is once the last that its process made, done or not; then the move is made again.
-#[test]
-fn a_move_that_was_stopped_anywhere_ends_well_when_it_is_repeated() {
-    let dir = tempfile::tempdir().unwrap();
-    let old = lean(dir.path());
-    let whole = all_of(&old);
-    let mut halves = 0;
-    for after in [false, true] {
-        for calls in 1.. {
-            let new = dir.path().join(format!("{calls}-{after}.db"));
-            let stopped = moved_until(&old, &new, Afterwards::RetireSource, &Fate::new(calls, after));
-            let stopped = match stopped {
-                Ok(report) => {
-                    assert!(report.source_retired && calls > 20, "{calls} calls");
-                    reinstate(&old);
-                    break;
-                }
-                Err(e) => e,
-            };
-            assert_eq!(stopped.kind(), ErrorKind::Cancelled, "{stopped}");
-            // What is not whole is not used, and never both are.
-            let usable = |path: &Path| match SqliteStore::builder(path).open() {
-                Ok(store) => {
-                    wait(store.close());
-                    true
-                }
-                Err(e) => {
-                    assert_eq!(e.kind(), ErrorKind::ReadOnly, "{e}");
-                    says_what_to_do(&e);
-                    false
-                }
-            };
-            let (was_begun, has_old) =
-                (rich::count(&new, "FROM capomastro_moves WHERE way = 'from'") > 0, usable(&old));
-            if was_begun && usable(&new) {
-                assert!(!has_old && all_of(&new) == whole, "call {calls}, {after}");
-            }
-            halves += usize::from(was_begun);
-            let report = moved(&old, &new, Afterwards::RetireSource).unwrap();
-            assert!(report.source_retired);
-            assert_eq!(all_of(&new), whole, "call {calls}, {after}");
-            assert!(!usable(&old) && usable(&new));
-            reinstate(&old);
-            std::fs::remove_file(new).unwrap();
-        }
-    }
-    assert!(halves > 40, "{halves}");
 }
