@@ -208,3 +208,28 @@ fn twice(what: &str, key: &str) -> Error {
     )
     .with_context("record", key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migrate::migrate;
+
+    /// Each part costs what it has, however much was read before it.
+    #[test]
+    fn no_part_scans_or_sorts() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn).unwrap().unwrap();
+        for kind in ItemKind::ALL {
+            let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", statement(kind))).unwrap();
+            let mut rows = plan.raw_query();
+            let mut steps: Vec<String> = Vec::new();
+            while let Some(row) = rows.next().unwrap() {
+                steps.push(row.get(3).unwrap());
+            }
+            assert!(
+                !steps.is_empty() && steps.iter().all(|s| s.starts_with("SEARCH")),
+                "{kind:?}: {steps:?}"
+            );
+        }
+    }
+}

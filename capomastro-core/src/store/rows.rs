@@ -282,7 +282,8 @@ pub fn decode_stored(row: &RecordRow, stored: impl FnOnce(String) -> String) -> 
     if stored(record.key().to_string()) != row.key {
         return Err(damaged("the key of a record", &row.key));
     }
-    Ok(Versioned { version: unsigned(row.version)?, record })
+    let version = unsigned(row.version).map_err(|_| damaged("the version of a record", &row.key))?;
+    Ok(Versioned { version, record })
 }
 
 /// The event of a row.
@@ -294,7 +295,8 @@ pub fn decode_event(seq: i64, at: i64, format: i64, data: &str) -> Result<Stored
         return Err(newer_format(format_args!("event/{seq}"), format));
     }
     let event = serde_json::from_str(data).map_err(|e| damaged("an event", seq).with_source(e))?;
-    Ok(StoredEvent { seq: unsigned(seq)?, at: timestamp(at)?, event })
+    let at = timestamp(at).map_err(|_| damaged("the time of an event", seq))?;
+    Ok(StoredEvent { seq: unsigned(seq)?, at, event })
 }
 
 /// A due row as it can be read.

@@ -17,7 +17,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, item: [u8; 32]) {
+    /// The same with one more item.
+    pub(super) fn plus(mut self, item: [u8; 32]) -> Self {
         self.count += 1;
         let mut carry = 0_u16;
         for (sum, byte) in self.digest.iter_mut().zip(item).rev() {
@@ -25,6 +26,7 @@ impl Tally {
             *sum = low;
             carry = u16::from(high);
         }
+        self
     }
 }
 
@@ -82,17 +84,17 @@ impl Contents {
         match item {
             Item::Record(v) => {
                 self.highest_number = self.highest_number.max(v.version);
-                self.records.add(digest);
+                self.records = self.records.plus(digest);
             }
             Item::Due(d) => {
                 self.highest_number = self.highest_number.max(d.row.ticket);
-                self.due.add(digest);
+                self.due = self.due.plus(digest);
             }
             Item::Event(e) => {
                 self.highest_event = self.highest_event.max(e.seq);
-                self.events.add(digest);
+                self.events = self.events.plus(digest);
             }
-            Item::Commit(..) => self.commits.add(digest),
+            Item::Commit(..) => self.commits = self.commits.plus(digest),
         }
         Ok(())
     }
@@ -162,4 +164,12 @@ fn hash_value(hash: &mut Sha256, value: &Value) {
             }
         }
     }
+}
+
+/// The digest of a value alone.
+#[cfg(test)]
+pub(super) fn digest_of(value: &Value) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash_value(&mut hash, value);
+    hash.finalize().into()
 }

@@ -3,15 +3,15 @@
 mod bent;
 mod refused;
 mod rich;
+pub(crate) mod stopped;
 
 use crate::samples::{batch, limit, limit_key, open, says_what_to_do, wait};
-use bent::{Bent, Fate};
 use capomastro_core::{
     ErrorKind, Result,
     events::{Event, EventKind},
     model::DependencyId,
     store::{
-        EventFilter, ListKey, Put, StateStore,
+        DueChange, EventFilter, ListKey, Put, StateStore,
         transfer::{Afterwards, TransferReport, TransferSource, transfer},
     },
 };
@@ -31,14 +31,10 @@ pub(crate) fn moved(from: &Path, to: &Path, afterwards: Afterwards) -> Result<Tr
     })
 }
 
-/// The same, until its process dies; in how many calls, if it did not.
-fn moved_until(from: &Path, to: &Path, afterwards: Afterwards, fate: &Fate) -> Result<TransferReport> {
-    let source = Bent::new(SqliteStore::builder(from).open_source()?, fate.clone());
-    let target = Bent::new(SqliteStore::builder(to).open_target()?, fate.clone());
-    let report = wait(transfer(&source, &target, afterwards));
-    wait(source.end.close());
-    wait(target.end.close());
-    report
+fn reinstate(path: &Path) {
+    let source = SqliteStore::builder(path).open_source().unwrap();
+    wait(source.reinstate()).unwrap();
+    wait(source.close());
 }
 
 #[test]
@@ -132,10 +128,8 @@ fn nobody_goes_on_with_the_old_file_by_mistake() {
     let e = moved(&old, &dir.path().join("third.db"), Afterwards::RetireSource).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::ReadOnly, "{e}");
     // Until somebody says so.
-    let source = SqliteStore::builder(&old).open_source().unwrap();
-    wait(source.reinstate()).unwrap();
-    wait(source.reinstate()).unwrap();
-    wait(source.close());
+    reinstate(&old);
+    reinstate(&old);
     wait(open(&old).check()).unwrap();
 }
 
@@ -149,7 +143,7 @@ fn a_move_that_had_ended_is_found_to_be_done_until_the_new_file_is_used() {
     assert_eq!(again.contents, first.contents);
     let store = open_at(&new, &clock());
     let mut nudge = batch();
-    nudge.due.push(capomastro_core::store::DueChange::Drop { task: look(1) });
+    nudge.due.push(DueChange::Drop { task: look(1) });
     wait(store.commit(&nudge)).unwrap();
     wait(store.close());
     let used = all_of(&new);
@@ -157,50 +151,4 @@ fn a_move_that_had_ended_is_found_to_be_done_until_the_new_file_is_used() {
     assert_eq!(e.kind(), ErrorKind::AlreadyExists, "{e}");
     says_what_to_do(&e);
     assert_eq!(all_of(&new), used);
-}
-
-/// Every call of a move is once the last that its process made, done or not; then the move is made again.
-#[test]
-fn a_move_that_was_stopped_anywhere_ends_well_when_it_is_repeated() {
-    let dir = tempfile::tempdir().unwrap();
-    let old = rich(dir.path());
-    let whole = all_of(&old);
-    let mut halves = 0;
-    for after in [false, true] {
-        for calls in 1.. {
-            let new = dir.path().join(format!("{calls}-{after}.db"));
-            let stopped = moved_until(&old, &new, Afterwards::RetireSource, &Fate::new(calls, after));
-            if let Ok(report) = stopped {
-                assert!(report.source_retired && calls > 20, "{calls} calls");
-                break;
-            }
-            // What is not whole is not used, and never both are.
-            let usable = |path: &Path| match SqliteStore::builder(path).open() {
-                Ok(store) => {
-                    wait(store.close());
-                    true
-                }
-                Err(e) => {
-                    assert_eq!(e.kind(), ErrorKind::ReadOnly, "{e}");
-                    says_what_to_do(&e);
-                    false
-                }
-            };
-            let (was_begun, has_old) =
-                (rich::count(&new, "FROM capomastro_moves WHERE way = 'from'") > 0, usable(&old));
-            if was_begun && usable(&new) {
-                assert!(!has_old && all_of(&new) == whole, "call {calls}, {after}");
-            }
-            halves += usize::from(was_begun);
-            let report = moved(&old, &new, Afterwards::RetireSource).unwrap();
-            assert!(report.source_retired);
-            assert_eq!(all_of(&new), whole, "call {calls}, {after}");
-            assert!(!usable(&old) && usable(&new));
-            let source = SqliteStore::builder(&old).open_source().unwrap();
-            wait(source.reinstate()).unwrap();
-            wait(source.close());
-            std::fs::remove_file(new).unwrap();
-        }
-    }
-    assert!(halves > 40, "{halves}");
 }

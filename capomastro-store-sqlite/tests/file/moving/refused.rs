@@ -133,7 +133,12 @@ fn what_cannot_be_read_is_named_and_not_left_out() {
         assert_eq!(e.kind(), kind, "{damage} in {table}: {e}");
         let changes_its_name = damage.starts_with(row.0);
         assert!(changes_its_name || e.report().contains(&named), "{damage} in {table}: {}", e.report());
-        refuses(&new, ErrorKind::ReadOnly);
+        // The very first row is looked at before anything is begun.
+        if damage == "key = ''" {
+            wait(open(&new).close());
+        } else {
+            refuses(&new, ErrorKind::ReadOnly);
+        }
         wait(open(&old).check()).unwrap();
     }
 }
