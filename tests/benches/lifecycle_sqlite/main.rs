@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 mod by_hand;
+#[path = "../lifecycle/instant.rs"]
 mod instant;
+#[path = "../lifecycle/soon.rs"]
 mod soon;
 
 use by_hand::ByHand;
@@ -15,7 +17,7 @@ use capomastro_core::{
     store::StateStore,
     time::{Clock, SystemClock},
 };
-use capomastro_store_sqlite::SqliteStore;
+use capomastro_store_sqlite::{SqliteStore, rusqlite::Connection};
 use capomastro_testkit::ManualClock;
 use capomastro_tests::{Counted, figure};
 use instant::{Changing, Instant, source};
@@ -57,7 +59,8 @@ fn main() {
             ours.check().await;
             figure(name, rate(ours_took), rate(by_hand_took), "lifecycles/s");
         }
-        soon::measure(folder.path()).await;
+        let store = SqliteStore::builder(folder.path().join("soon.db")).open().unwrap();
+        soon::report(&soon::launches(Arc::new(store)).await, &commits(&folder.path().join("bare.db")));
     });
 }
 
@@ -157,4 +160,21 @@ impl Whole {
             assert_eq!(state.linked.unwrap().revision, state.observed.unwrap().revision);
         }
     }
+}
+
+/// A durable commit of one row, again and again.
+fn commits(path: &Path) -> Vec<Duration> {
+    let conn = Connection::open(path).unwrap();
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE bare (id INTEGER PRIMARY KEY, data TEXT)",
+    )
+    .unwrap();
+    let mut insert = conn.prepare("INSERT INTO bare (data) VALUES (?1)").unwrap();
+    let data = "x".repeat(1_000);
+    let one = || {
+        let began = SystemClock.monotonic().0;
+        insert.execute([&data]).unwrap();
+        SystemClock.monotonic().0 - began
+    };
+    std::iter::repeat_with(one).take(soon::CHANGES).collect()
 }

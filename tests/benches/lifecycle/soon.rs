@@ -1,26 +1,18 @@
 //! From the probe's answer to the launcher's call, one change at a time.
 
 use super::instant::{Changing, Instant, source};
-use capomastro_core::{
-    Scheduler,
-    model::Policy,
-    scheduler::DependencySpec,
-    store::StateStore,
-    time::{Clock, SystemClock},
-};
-use capomastro_store_sqlite::{SqliteStore, rusqlite::Connection};
+use capomastro_core::{Scheduler, model::Policy, scheduler::DependencySpec, store::StateStore};
 use capomastro_tests::figure;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 /// How many changes are measured.
-const CHANGES: usize = 400;
+pub(crate) const CHANGES: usize = 400;
 
-pub(crate) async fn measure(folder: &Path) {
-    let ours = launches(&folder.join("soon.db")).await;
-    let bare = commits(&folder.join("bare.db"));
+/// Prints how long it took, beside as many durable commits of one row on the same storage.
+pub(crate) fn report(ours: &[Duration], bare: &[Duration]) {
     for (name, part) in [("observation_to_launch_p50", 50), ("observation_to_launch_p99", 99)] {
-        figure(name, percentile(&ours, part), percentile(&bare, part), "ms");
+        figure(name, percentile(ours, part), percentile(bare, part), "ms");
     }
 }
 
@@ -31,8 +23,7 @@ fn percentile(took: &[Duration], part: usize) -> f64 {
 }
 
 /// Each dependency is new, so that it is looked at at once and its first revision built.
-async fn launches(path: &Path) -> Vec<Duration> {
-    let store: Arc<dyn StateStore> = Arc::new(SqliteStore::builder(path).open().unwrap());
+pub(crate) async fn launches(store: Arc<dyn StateStore>) -> Vec<Duration> {
     let (sender, mut launched) = mpsc::unbounded_channel();
     let probe = Arc::new(Changing::default());
     let scheduler = Scheduler::builder(store)
@@ -57,21 +48,4 @@ async fn launches(path: &Path) -> Vec<Duration> {
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
     took
-}
-
-/// A durable commit of one row, again and again.
-fn commits(path: &Path) -> Vec<Duration> {
-    let conn = Connection::open(path).unwrap();
-    conn.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE bare (id INTEGER PRIMARY KEY, data TEXT)",
-    )
-    .unwrap();
-    let mut insert = conn.prepare("INSERT INTO bare (data) VALUES (?1)").unwrap();
-    let data = "x".repeat(1_000);
-    let one = || {
-        let began = SystemClock.monotonic().0;
-        insert.execute([&data]).unwrap();
-        SystemClock.monotonic().0 - began
-    };
-    std::iter::repeat_with(one).take(CHANGES).collect()
 }
