@@ -4,14 +4,14 @@ use super::{Inner, commit::Attempts};
 use crate::{
     Result,
     error::ErrorKind,
-    model::{Build, BuildId, DependencyId, EventSeq, Project, ProjectId, Slot},
+    model::{Build, DependencyId, EventSeq, Note, ProjectBuild, ProjectId, Slot},
     store::{
         Claim, Draft, DueChange, EventFilter, FIRST_EVENT, Forget, Key, Lane, ListKey, Query, Record, Task,
     },
     time::Timestamp,
 };
 use chrono::TimeDelta;
-use std::{sync::PoisonError, time::Duration};
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
 /// How many records one pass looks at in each list.
 const PAGE: usize = 100;
@@ -26,7 +26,12 @@ pub(super) struct Swept {
     project_builds: Option<String>,
     dependencies: Option<String>,
     projects: Option<String>,
+    trimmed: BTreeMap<DependencyId, String>,
 }
+
+/// How many project builds are read at first to see what they refer to, since mostly the oldest is too young; then more at
+/// a time.
+const FIRST_SHOWN: usize = 2;
 
 impl Inner {
     /// One pass; `true` if there may be more to delete.
@@ -169,7 +174,8 @@ impl Inner {
         }
     }
 
-    /// A build that stands nowhere, and did not stand when any kept project build was requested or sealed.
+    /// A build that stands nowhere and to which no kept project build refers. Those that were requested when it stood
+    /// nowhere any more do not.
     async fn is_deletable(&self, draft: &mut Draft<'_>, build: &Build) -> Result<bool> {
         let Some(build) = draft.build(build.id).await?.filter(|b| b.phase.is_terminal()) else {
             return Ok(false);
@@ -194,40 +200,42 @@ impl Inner {
         for id in projects {
             let Some(project) = draft.project(id).await? else { continue };
             let pinned = project.members.values().any(|m| m.pin == Some(build.id));
-            if pinned || self.is_shown(&project, build.id, stood_until).await? {
+            let shown = |kept: &ProjectBuild| {
+                let slot = kept.slots.get(&build.dependency).and_then(Slot::build);
+                slot == Some(build.id) || kept.bound_at_request.get(&build.dependency) == Some(&build.id)
+            };
+            if pinned || self.is_any_kept(id, stood_until, shown).await? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Whether a kept project build may refer to a build that stood until then. The current one is kept however old it
-    /// is, so it is asked what is in it; the others are as young as the retention says, and the time tells.
-    async fn is_shown(&self, project: &Project, build: BuildId, stood_until: Timestamp) -> Result<bool> {
-        let query = Query::List { list: ListKey::project_builds_of(project.id), backwards: false };
-        for item in self.store.list(&query, None, 2).await?.items {
-            let Record::ProjectBuild(kept) = item.record else { continue };
-            if kept.requested_at > stood_until {
-                break;
+    /// Whether a kept project build that was requested no later than then is like this.
+    async fn is_any_kept(
+        &self,
+        project: ProjectId,
+        until: Timestamp,
+        is_like_this: impl Fn(&ProjectBuild) -> bool + Send,
+    ) -> Result<bool> {
+        let query = Query::List { list: ListKey::project_builds_of(project), backwards: false };
+        let (mut after, mut limit) = (None, FIRST_SHOWN);
+        loop {
+            let page = self.store.list(&query, after.as_deref(), limit).await?;
+            for item in page.items {
+                let Record::ProjectBuild(kept) = item.record else { continue };
+                if kept.requested_at > until {
+                    return Ok(false);
+                }
+                if is_like_this(&kept) {
+                    return Ok(true);
+                }
             }
-            let is_current = project.current.as_ref().is_some_and(|c| c.id == kept.id);
-            let mut shown =
-                kept.slots.values().filter_map(Slot::build).chain(kept.bound_at_request.into_values());
-            if !is_current || shown.any(|b| b == build) {
-                return Ok(true);
+            (after, limit) = (page.next, (limit * 4).min(PAGE));
+            if after.is_none() {
+                return Ok(false);
             }
         }
-        Ok(false)
-    }
-
-    /// Whether a kept project build was requested at this time or before.
-    async fn is_requested_before(&self, id: ProjectId, at: Timestamp) -> Result<bool> {
-        let query = Query::List { list: ListKey::project_builds_of(id), backwards: false };
-        let oldest = self.store.list(&query, None, 1).await?.items.into_iter().next();
-        Ok(matches!(
-            oldest.map(|v| v.record),
-            Some(Record::ProjectBuild(oldest)) if oldest.requested_at <= at
-        ))
     }
 
     /// Deleted dependencies and projects go when nothing of them is left, and no record has a slot for them.
@@ -242,8 +250,9 @@ impl Inner {
             let state = draft.state(gone.id).await?;
             let mut is_shown = false;
             for project in state.iter().flat_map(|s| &s.past_projects) {
+                let until = gone.deleted_at.unwrap_or(Timestamp::MAX_UTC);
                 is_shown |=
-                    self.is_requested_before(*project, gone.deleted_at.unwrap_or(Timestamp::MAX_UTC)).await?;
+                    self.is_any_kept(*project, until, |kept| kept.slots.contains_key(&gone.id)).await?;
             }
             if builds.is_empty() && !is_shown && draft.dependency(gone.id).await?.is_some() {
                 if state.is_some() {
@@ -286,19 +295,32 @@ impl Inner {
             for project in &state.projects {
                 self.trim_project(*project, keep).await?;
             }
-            let (oldest, _) = self.page(ListKey::builds_of(id), None).await?;
-            for record in oldest {
-                let Record::Build(build) = record else { continue };
-                if build.number > state.builds.saturating_sub(keep) {
-                    break;
-                }
-                self.delete_build(&build).await?;
+            if self.trim_builds(id, state.builds.saturating_sub(keep)).await? {
+                let note = Note { stalls: 0, waits_for: None, ..claim.note.clone() };
+                self.give_back(claim.clone(), Duration::from_millis(100), note);
+                return Ok(());
             }
         }
         let mut done = self.draft();
         done.claim(claim.clone());
         done.due(DueChange::Done { task: claim.task });
         self.commit(done).await.map(drop)
+    }
+
+    /// The next part of the builds up to this number. Returns whether there is more.
+    async fn trim_builds(&self, id: DependencyId, upto: u64) -> Result<bool> {
+        let after = self.swept.lock().unwrap_or_else(PoisonError::into_inner).trimmed.remove(&id);
+        let (page, next) = self.page(ListKey::builds_of(id), after.as_deref()).await?;
+        for record in page {
+            let Record::Build(build) = record else { continue };
+            if build.number > upto {
+                return Ok(false);
+            }
+            self.delete_build(&build).await?;
+        }
+        let Some(next) = next else { return Ok(false) };
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner).trimmed.insert(id, next);
+        Ok(true)
     }
 
     async fn trim_project(&self, id: ProjectId, keep: u64) -> Result<()> {
