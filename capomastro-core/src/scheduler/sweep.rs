@@ -1,10 +1,14 @@
 //! Deleting what need not be kept any more: in small commits, oldest first, never what a kept record refers to.
 
-use super::{Inner, commit::Attempts};
+use super::{
+    Inner,
+    around::{is_of_one_record, pass_over},
+    commit::Attempts,
+};
 use crate::{
     Result,
     error::ErrorKind,
-    model::{Build, DependencyId, EventSeq, Note, ProjectBuild, ProjectId, Slot},
+    model::{Build, Dependency, DependencyId, EventSeq, Note, ProjectBuild, ProjectId, Slot},
     store::{
         Claim, Draft, DueChange, EventFilter, FIRST_EVENT, Forget, Key, Lane, ListKey, Query, Record, Task,
     },
@@ -22,6 +26,7 @@ const FORGOTTEN_AT_ONCE: u32 = 10_000;
 /// hide what is behind it.
 #[derive(Debug, Default)]
 pub(super) struct Swept {
+    receipts: Option<String>,
     builds: Option<String>,
     project_builds: Option<String>,
     dependencies: Option<String>,
@@ -34,15 +39,31 @@ pub(super) struct Swept {
 const FIRST_SHOWN: usize = 2;
 
 impl Inner {
-    /// One pass; `true` if there may be more to delete.
+    /// One pass; `true` if there may be more to delete. What goes wrong with one kind of records keeps no other from being
+    /// deleted.
     pub(super) async fn sweep(&self) -> Result<bool> {
         let now = self.store.check().await?.now;
         let keep = self.config.retention;
-        let mut more = self.sweep_receipts(before(now, keep.receipts_for)).await?;
-        more |= self.sweep_project_builds(before(now, keep.builds_for)).await?;
-        more |= self.sweep_builds(before(now, keep.builds_for)).await?;
-        more |= self.sweep_deleted().await?;
-        let oldest = self.oldest_event().await?;
+        let passes = [
+            self.sweep_receipts(before(now, keep.receipts_for)).await,
+            self.sweep_project_builds(before(now, keep.builds_for)).await,
+            self.sweep_builds(before(now, keep.builds_for)).await,
+            self.sweep_deleted().await,
+            self.forget(now).await,
+        ];
+        let (mut more, mut failed) = (false, None);
+        for pass in passes {
+            match unless_damaged(pass) {
+                Ok(is_more) => more |= is_more.unwrap_or(false),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(more), Err)
+    }
+
+    async fn forget(&self, now: Timestamp) -> Result<bool> {
+        let keep = self.config.retention;
+        let oldest = unless_damaged(self.oldest_event().await)?;
         let mut draft = self.draft();
         draft.forget(Forget::new(
             before(now, keep.events_for),
@@ -53,8 +74,9 @@ impl Inner {
         self.commit(draft).await?;
         // A full pass means that there may be more. Each commit that tells something has one id and one event at least, so
         // the ids keep pace with the events.
+        let Some(oldest) = oldest else { return Ok(false) };
         let forgotten = self.oldest_event().await?.saturating_sub(oldest);
-        Ok(more || forgotten >= u64::from(FORGOTTEN_AT_ONCE))
+        Ok(forgotten >= u64::from(FORGOTTEN_AT_ONCE))
     }
 
     async fn oldest_event(&self) -> Result<EventSeq> {
@@ -62,23 +84,23 @@ impl Inner {
         Ok(page.items.first().map_or(page.upto, |e| e.seq))
     }
 
-    async fn page(&self, list: ListKey, after: Option<&str>) -> Result<(Vec<Record>, Option<String>)> {
-        let page = self.store.list(&Query::List { list, backwards: false }, after, PAGE).await?;
-        Ok((page.items.into_iter().map(|v| v.record).collect(), page.next))
-    }
-
     async fn sweep_receipts(&self, limit: Timestamp) -> Result<bool> {
-        let (page, _) = self.page(ListKey::settled_receipts(), None).await?;
+        let (page, next) = self.part(ListKey::settled_receipts(), |s| &mut s.receipts).await?;
         let mut draft = self.draft();
-        let mut deleted = 0;
-        for record in page {
+        let (mut deleted, mut old) = (0, 0);
+        for record in &page {
             let Record::Receipt(receipt) = record else { continue };
-            if receipt.settled_at.is_some_and(|at| at < limit) && draft.receipt(receipt.id).await?.is_some() {
+            if receipt.settled_at.is_none_or(|at| at >= limit) {
+                break;
+            }
+            old += 1;
+            if unless_damaged(draft.receipt(receipt.id).await)?.flatten().is_some() {
                 draft.delete(Key::Receipt(receipt.id));
                 deleted += 1;
             }
         }
-        self.commit_unless_conflict(draft, deleted).await
+        let more = self.commit_unless_conflict(draft, deleted).await?;
+        Ok(self.go_on(|s| &mut s.receipts, next.filter(|_| old == page.len())) || more)
     }
 
     /// `true` if so much was deleted that there may be more. A conflict is left to the next pass.
@@ -103,7 +125,7 @@ impl Inner {
         place: impl Fn(&mut Swept) -> &mut Option<String>,
     ) -> Result<(Vec<Record>, Option<String>)> {
         let after = place(&mut self.swept.lock().unwrap_or_else(PoisonError::into_inner)).take();
-        self.page(list, after.as_deref()).await
+        self.part_of(&list, after.as_deref(), PAGE).await
     }
 
     /// Keeps where the next pass goes on, if it is to. Returns whether it is.
@@ -123,12 +145,13 @@ impl Inner {
                 break;
             }
             old += 1;
-            let project = draft.project(build.project).await?;
+            let Some(project) = unless_damaged(draft.project(build.project).await)? else { continue };
             let is_current = project
                 .filter(|p| p.deleted_at.is_none())
                 .and_then(|p| p.current)
                 .is_some_and(|c| c.id == build.id);
-            if !is_current && draft.project_build(build.id).await?.is_some() {
+            let stored = unless_damaged(draft.project_build(build.id).await)?.flatten();
+            if !is_current && stored.is_some() {
                 draft.delete(Key::ProjectBuild(build.id));
                 deleted += 1;
             }
@@ -146,7 +169,7 @@ impl Inner {
                 break;
             }
             old += 1;
-            self.delete_build(build).await?;
+            unless_damaged(self.delete_build(build).await)?;
         }
         Ok(self.go_on(|s| &mut s.builds, next.filter(|_| old == page.len())))
     }
@@ -246,16 +269,8 @@ impl Inner {
         let mut more = self.go_on(|s| &mut s.dependencies, next);
         for record in page {
             let Record::Dependency(gone) = record else { continue };
-            let (builds, _) = self.page(ListKey::builds_of(gone.id), None).await?;
-            let state = draft.state(gone.id).await?;
-            let mut is_shown = false;
-            for project in state.iter().flat_map(|s| &s.past_projects) {
-                let until = gone.deleted_at.unwrap_or(Timestamp::MAX_UTC);
-                is_shown |=
-                    self.is_any_kept(*project, until, |kept| kept.slots.contains_key(&gone.id)).await?;
-            }
-            if builds.is_empty() && !is_shown && draft.dependency(gone.id).await?.is_some() {
-                if state.is_some() {
+            if unless_damaged(self.is_forgotten(&mut draft, &gone).await)? == Some(true) {
+                if draft.state(gone.id).await?.is_some() {
                     draft.delete(Key::State(gone.id));
                 }
                 draft.delete(Key::Dependency(gone.id));
@@ -266,13 +281,30 @@ impl Inner {
         more |= self.go_on(|s| &mut s.projects, next);
         for record in page {
             let Record::Project(gone) = record else { continue };
-            let (builds, _) = self.page(ListKey::project_builds_of(gone.id), None).await?;
-            if builds.is_empty() && draft.project(gone.id).await?.is_some() {
+            let is_empty = unless_damaged(self.is_empty(ListKey::project_builds_of(gone.id)).await)?;
+            if is_empty == Some(true) && draft.project(gone.id).await?.is_some() {
                 draft.delete(Key::Project(gone.id));
                 deleted += 1;
             }
         }
         Ok(self.commit_unless_conflict(draft, deleted).await? || more)
+    }
+
+    /// Whether nothing is left of a deleted dependency, and no record has a slot for it.
+    async fn is_forgotten(&self, draft: &mut Draft<'_>, gone: &Dependency) -> Result<bool> {
+        let state = draft.state(gone.id).await?;
+        let until = gone.deleted_at.unwrap_or(Timestamp::MAX_UTC);
+        for project in state.iter().flat_map(|s| &s.past_projects) {
+            if self.is_any_kept(*project, until, |kept| kept.slots.contains_key(&gone.id)).await? {
+                return Ok(false);
+            }
+        }
+        Ok(self.is_empty(ListKey::builds_of(gone.id)).await? && draft.dependency(gone.id).await?.is_some())
+    }
+
+    async fn is_empty(&self, list: ListKey) -> Result<bool> {
+        let query = Query::List { list, backwards: false };
+        Ok(self.store.list(&query, None, 1).await?.items.is_empty())
     }
 
     /// Makes trimming due if a dependency has more builds than it may keep.
@@ -293,7 +325,7 @@ impl Inner {
         let mut draft = self.draft();
         if let Some(state) = draft.state(id).await? {
             for project in &state.projects {
-                self.trim_project(*project, keep).await?;
+                unless_damaged(self.trim_project(*project, keep).await)?;
             }
             if self.trim_builds(id, state.builds.saturating_sub(keep)).await? {
                 let note = Note { stalls: 0, waits_for: None, ..claim.note.clone() };
@@ -310,13 +342,13 @@ impl Inner {
     /// The next part of the builds up to this number. Returns whether there is more.
     async fn trim_builds(&self, id: DependencyId, upto: u64) -> Result<bool> {
         let after = self.swept.lock().unwrap_or_else(PoisonError::into_inner).trimmed.remove(&id);
-        let (page, next) = self.page(ListKey::builds_of(id), after.as_deref()).await?;
+        let (page, next) = self.part_of(&ListKey::builds_of(id), after.as_deref(), PAGE).await?;
         for record in page {
             let Record::Build(build) = record else { continue };
             if build.number > upto {
                 return Ok(false);
             }
-            self.delete_build(&build).await?;
+            unless_damaged(self.delete_build(&build).await)?;
         }
         let Some(next) = next else { return Ok(false) };
         self.swept.lock().unwrap_or_else(PoisonError::into_inner).trimmed.insert(id, next);
@@ -326,7 +358,7 @@ impl Inner {
     async fn trim_project(&self, id: ProjectId, keep: u64) -> Result<()> {
         let mut draft = self.draft();
         let Some(project) = draft.project(id).await? else { return Ok(()) };
-        let (oldest, _) = self.page(ListKey::project_builds_of(id), None).await?;
+        let (oldest, _) = self.part_of(&ListKey::project_builds_of(id), None, PAGE).await?;
         let mut deleted = 0;
         for record in oldest {
             let Record::ProjectBuild(build) = record else { continue };
@@ -338,6 +370,17 @@ impl Inner {
             }
         }
         self.commit_unless_conflict(draft, deleted).await.map(drop)
+    }
+}
+
+/// `None` if a record cannot be read, which is logged and counted: what hangs on it is left as it is.
+fn unless_damaged<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if is_of_one_record(&error) => {
+            pass_over(&error);
+            Ok(None)
+        }
+        other => other.map(Some),
     }
 }
 
