@@ -170,6 +170,9 @@ pub enum Outcome {
     Failed,
     /// It was stopped.
     Cancelled,
+    /// It runs no more and did not end by itself: its machine was restarted, say. A loss of infrastructure, which says
+    /// nothing about the revision.
+    Lost,
 }
 
 /// The end of a build, as the build system tells it.

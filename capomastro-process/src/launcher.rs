@@ -54,7 +54,7 @@ use std::{
 /// | the supervisor, later | its companion kills the build at once; without a status it has failed, and the message says why |
 /// | the supervisor and its companion | the build runs on (its group is known by start time and environment); when it is gone, as above |
 /// | the build | the supervisor writes the status |
-/// | the machine | `started` names the boot it belongs to; without a status the build has failed |
+/// | the machine | `started` names the boot it belongs to; without a status the build is lost |
 /// | the launcher while it gathers artifacts | gathered again from the beginning |
 ///
 /// Each folder of builds has an identity, which is part of every [`ExternalRef`] and is kept as the launch's memo before

@@ -161,7 +161,12 @@ pub(crate) fn judge_dead(restarted: bool, asked: bool, gathered: Gathered) -> En
     } else {
         "the build's supervisor was killed, and so its exit status is not known"
     };
-    let mut ended = Ended::new(if asked { Outcome::Cancelled } else { Outcome::Failed });
+    let mut ended = Ended::new(match (asked, restarted) {
+        (true, _) => Outcome::Cancelled,
+        (false, true) => Outcome::Lost,
+        // What killed its supervisor may be its own doing, such as all the memory that it took.
+        (false, false) => Outcome::Failed,
+    });
     ended.built = gathered.built;
     ended.artifacts = gathered.artifacts;
     ended.message = message(&[why.to_owned()]);
@@ -205,9 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_have_failed_unless_somebody_asked() {
+    fn the_dead_have_failed_unless_somebody_asked_or_the_machine_was_restarted() {
         assert_eq!(judge_dead(false, false, Gathered::default()).outcome, Outcome::Failed);
         assert_eq!(judge_dead(false, true, Gathered::default()).outcome, Outcome::Cancelled);
+        assert_eq!(judge_dead(true, true, Gathered::default()).outcome, Outcome::Cancelled);
+        assert_eq!(judge_dead(true, false, Gathered::default()).outcome, Outcome::Lost);
         assert!(judge_dead(true, false, Gathered::default()).message.unwrap().contains("restarted"));
     }
 }

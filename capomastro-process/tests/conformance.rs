@@ -125,7 +125,7 @@ impl LauncherHarness for Processes {
         let status = match end.outcome {
             Outcome::Succeeded => 0,
             Outcome::Unstable => UNSTABLE,
-            Outcome::Failed | Outcome::Cancelled => 1,
+            Outcome::Failed | Outcome::Cancelled | Outcome::Lost => 1,
         };
         fs::write(self.of(key, "status"), status.to_string()).unwrap();
         fs::rename(self.of(key, "status"), self.of(key, "end")).unwrap();

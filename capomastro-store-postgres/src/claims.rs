@@ -11,9 +11,9 @@ use capomastro_core::{
     Result,
     model::HolderId,
     store::{
-        Claim, ClaimAsk, Claimed, Task,
+        ClaimAsk, Claimed,
         refusals::damaged,
-        rows::{PutBackRow, note_from_json, timestamp, unsigned},
+        rows::{PutBackRow, claim_of_row, timestamp},
     },
 };
 use tokio_postgres::{Client, types::Type};
@@ -59,15 +59,16 @@ impl Call for Take {
         let mut claims = Vec::new();
         for row in &rows {
             let Some(task) = row.try_get::<_, Option<String>>(2)? else {
-                let next_due = row.try_get::<_, Option<i64>>(1)?.map(timestamp).transpose()?;
+                // What is due at a time that cannot be is not waited for.
+                let next_due = row.try_get::<_, Option<i64>>(1)?.and_then(|at| timestamp(at).ok());
                 return Ok(Claimed { now: timestamp(row.try_get(0)?)?, claims, next_due });
             };
-            claims.push(Claim {
-                task: task.parse::<Task>().map_err(|e| damaged("a task", &task).with_source(e))?,
-                ticket: unsigned(row.try_get(3)?)?,
-                due_at: timestamp(row.try_get(4)?)?,
-                note: note_from_json(&task, &row.try_get::<_, String>(5)?),
-            });
+            claims.extend(claim_of_row(
+                &task,
+                row.try_get(3)?,
+                row.try_get(4)?,
+                &row.try_get::<_, String>(5)?,
+            ));
         }
         Err(damaged("the end of an answer", "none").into())
     }

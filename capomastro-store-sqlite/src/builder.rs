@@ -71,7 +71,7 @@ impl SqliteStoreBuilder {
     /// keeps a `-wal` and a `-shm` file beside it, which belong to it.
     ///
     /// # Errors
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) for a path that cannot be a store: a folder, a network file system,
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) for a path that cannot be a store: a folder, a known network file system,
     /// another program's database. [`NewerFormat`](ErrorKind::NewerFormat), [`Corrupt`](ErrorKind::Corrupt),
     /// [`ReadOnly`](ErrorKind::ReadOnly), also for a store that was moved away or is half filled,
     /// [`StorageFull`](ErrorKind::StorageFull), or [`Unavailable`](ErrorKind::Unavailable) while another process keeps it

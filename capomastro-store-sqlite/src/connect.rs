@@ -59,7 +59,11 @@ fn check_file_system(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     #[allow(clippy::unnecessary_cast, reason = "its type differs between platforms")]
     let magic = rustix::fs::statfs(folder).ok().map(|s| s.f_type as i64);
-    match magic.and_then(network_file_system) {
+    let name = match magic {
+        Some(FUSE) => network_fuse(folder),
+        other => other.and_then(network_file_system).map(ToOwned::to_owned),
+    };
+    match name {
         None => Ok(()),
         Some(name) => Err(Error::config(
             "the file would be on a network file system, where SQLite's locks do not hold: give a path on a local disk, or use a store made for several machines",
@@ -86,8 +90,53 @@ const fn network_file_system(magic: i64) -> Option<&'static str> {
         0x7375_7245 => Some("coda"),
         0x00c3_6400 => Some("ceph"),
         0x0bd0_0bd0 => Some("lustre"),
+        0x0102_1997 => Some("9p"),
         _ => None,
     }
+}
+
+/// The number of file systems that a program serves (statfs(2)), from another machine or from this one.
+#[cfg(target_os = "linux")]
+const FUSE: i64 = 0x6573_5546;
+
+/// Programs that serve files from other machines, as they name themselves to the kernel.
+#[cfg(target_os = "linux")]
+const NETWORK_FUSES: [&str; 14] = [
+    "blobfuse",
+    "blobfuse2",
+    "ceph",
+    "ceph-fuse",
+    "curlftpfs",
+    "gcsfuse",
+    "glusterfs",
+    "goofys",
+    "juicefs",
+    "mfs",
+    "moosefs",
+    "rclone",
+    "s3fs",
+    "sshfs",
+];
+
+/// The name of the program that serves a folder, if it is known to serve it from other machines.
+#[cfg(target_os = "linux")]
+fn network_fuse(folder: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = std::fs::metadata(folder).ok()?.dev();
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    network_mount(&String::from_utf8_lossy(&mounts), &device)
+}
+
+/// The network file system of a device, in the table of mounts (proc_pid_mountinfo(5)).
+#[cfg(target_os = "linux")]
+fn network_mount(mounts: &str, device: &str) -> Option<String> {
+    mounts
+        .lines()
+        .filter(|line| line.split(' ').nth(2) == Some(device))
+        .filter_map(|line| line.split_once(" - ")?.1.split(' ').next()?.strip_prefix("fuse."))
+        .find(|name| NETWORK_FUSES.contains(name))
+        .map(|name| format!("fuse.{name}"))
 }
 
 /// Opens the file for writing, makes it if it is missing, and brings it to this version of the schema.
@@ -293,9 +342,31 @@ mod tests {
     fn network_file_systems_are_known_by_number() {
         assert_eq!(network_file_system(0x6969), Some("nfs"));
         assert_eq!(network_file_system(0xff53_4d42), Some("cifs"));
-        for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630] {
+        assert_eq!(network_file_system(0x0102_1997), Some("9p"));
+        for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, FUSE] {
             assert_eq!(network_file_system(local), None, "{local:x}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn of_what_programs_serve_only_what_comes_from_elsewhere_is_refused() {
+        let mounts = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+            90 22 0:51 / /home/a/far rw,nosuid shared:5 master:1 - fuse.sshfs a@b:/ rw,user_id=0\n\
+            91 22 0:52 / /mnt/clear\\040text rw - fuse.gocryptfs /mnt/secret rw\n\
+            92 22 0:53 / /mnt/windows rw - fuseblk /dev/vdb rw\n\
+            broken\n93 22 0:54\n";
+        for (device, name) in [
+            ("0:51", Some("fuse.sshfs")),
+            ("0:52", None),
+            ("0:53", None),
+            ("0:54", None),
+            ("254:0", None),
+            ("0:5", None),
+        ] {
+            assert_eq!(network_mount(mounts, device).as_deref(), name, "{device}");
+        }
+        assert_eq!(network_fuse(Path::new("/")), None);
     }
 
     #[test]

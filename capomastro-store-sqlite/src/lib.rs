@@ -27,7 +27,8 @@
 //! # Several processes on one file
 //!
 //! Any number of processes of one machine may open the same file; each may write. What keeps them apart is in the file
-//! itself: versions, claims and tickets. Their clocks are one, since the machine is one. Network file systems are refused.
+//! itself: versions, claims and tickets. Their clocks are one, since the machine is one. Network
+//! file systems are refused where they are known.
 //!
 //! # Moving
 //!

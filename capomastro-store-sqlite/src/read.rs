@@ -2,7 +2,7 @@
 
 use crate::{
     apply::{due_row, time},
-    claims::LANE,
+    claims::{LANE, is_ready},
     error::{Failure, closed},
 };
 use capomastro_core::{
@@ -12,9 +12,9 @@ use capomastro_core::{
     store::{
         ClaimAsk, Claimed, EventFilter, EventPage, Key, Page, Query, RECORD_FORMAT, Snapshot, Versioned,
         refusals::damaged,
-        rows::{RecordRow, decode, decode_due, decode_event, micros, timestamp},
+        rows::{RecordRow, decode, decode_due, decode_event, timestamp},
     },
-    time::Clock,
+    time::{Clock, Timestamp},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
@@ -300,18 +300,19 @@ pub(crate) fn nothing_due(
 ) -> Result<Option<Claimed>, Unread> {
     let now = time(clock)?;
     let mut select = conn.prepare_cached(LANE)?;
-    let mut next_due: Option<i64> = None;
+    let mut next_due: Option<Timestamp> = None;
     for lane in &ask.lanes {
         let first: Option<i64> =
             select.query_row(params![lane.lane.to_string(), RECORD_FORMAT, 1], |r| r.get(1)).optional()?;
         if let Some(first) = first {
-            if lane.limit > 0 && first <= micros(now) {
+            if lane.limit > 0 && is_ready(first, now) {
                 return Ok(None);
             }
-            next_due = Some(next_due.map_or(first, |n| n.min(first)));
+            let at = timestamp(first).unwrap_or(now);
+            next_due = Some(next_due.map_or(at, |n| n.min(at)));
         }
     }
-    Ok(Some(Claimed { now, claims: Vec::new(), next_due: next_due.map(timestamp).transpose()? }))
+    Ok(Some(Claimed { now, claims: Vec::new(), next_due }))
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl From<Outcome> for SlipResult {
         match outcome {
             Outcome::Succeeded => Self::Good,
             Outcome::Unstable => Self::Mixed,
-            Outcome::Failed => Self::Bad,
+            Outcome::Failed | Outcome::Lost => Self::Bad,
             Outcome::Cancelled => Self::Stopped,
         }
     }

@@ -78,6 +78,40 @@ async fn no_more_builds_are_kept_than_the_count_says() {
 }
 
 #[tokio::test]
+async fn a_project_that_stands_still_keeps_only_the_builds_that_it_shows() {
+    let s = stage(keeping(5), &[("lib", &["left", "pinned"]), ("app", &["left", "pinned"])]).await;
+    let shown = s.builds("lib").await[0].id;
+    move_on(&s, "lib", "r1").await;
+    s.scheduler.remove_from_project("left", "lib").await.unwrap();
+    s.scheduler.pin("pinned", "lib", s.last_build("lib").await.id).await.unwrap();
+    for n in 2..=30 {
+        move_on(&s, "lib", &format!("r{n}")).await;
+        assert_whole(&s, &["left", "pinned"]).await;
+    }
+    let kept: Vec<_> = s.builds("lib").await.into_iter().map(|b| b.number).collect();
+    assert_eq!(kept, [1, 2, 27, 28, 29, 30, 31]);
+    s.scheduler.build(shown).await.unwrap();
+}
+
+#[tokio::test]
+async fn builds_that_cannot_go_hide_none_behind_them() {
+    let s = stage(Retention::default(), &[("lib", &[])]).await;
+    for n in 1..=105 {
+        let project = format!("p{n}");
+        let build = move_on(&s, "lib", &format!("r{n}")).await;
+        s.scheduler.add_to_project(&project, "lib").await.unwrap();
+        s.scheduler.pin(&project, "lib", build).await.unwrap();
+    }
+    let s = s.another(8, |b| b.retention(keeping(3)));
+    for n in 106..=115 {
+        move_on(&s, "lib", &format!("r{n}")).await;
+    }
+    s.pass(2).await;
+    let kept: Vec<_> = s.builds("lib").await.into_iter().map(|b| b.number).collect();
+    assert_eq!(kept, (2..=106).chain(114..=116).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn no_more_project_builds_are_kept_than_the_count_says_and_their_builds_are() {
     let s = stage(keeping(3), &[("lib", &["site"]), ("app", &["site"])]).await;
     for n in 1..=10 {

@@ -40,6 +40,7 @@ async fn each_end_is_recorded_as_it_was_told() {
         (Outcome::Unstable, Phase::Unstable),
         (Outcome::Failed, Phase::Failed),
         (Outcome::Cancelled, Phase::Cancelled),
+        (Outcome::Lost, Phase::Lost),
     ];
     for (outcome, phase) in ends {
         let stage = running(Policy::default()).await;
@@ -320,6 +321,17 @@ async fn a_lost_or_timed_out_build_is_infrastructure() {
     assert_eq!(stage.phases("a").await, [Phase::Lost, Phase::TimedOut]);
     stage.pass(HOUR).await;
     assert_eq!(stage.builds("a").await.len(), 2, "one retry was allowed");
+}
+
+#[tokio::test]
+async fn what_the_build_system_calls_lost_is_infrastructure_and_runs_no_more() {
+    let stage = running(retries(1, RetryOn::Infrastructure)).await;
+    stage.launcher.last_of("a").finish(Outcome::Lost);
+    stage.pass(65).await;
+    stage.launcher.last_of("a").finish(Outcome::Succeeded);
+    stage.pass(60).await;
+    assert_eq!(stage.phases("a").await, [Phase::Lost, Phase::Succeeded]);
+    assert_eq!(stage.count_events("a", |e| matches!(e, EventKind::MayStillRun { .. })).await, 0);
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ pub enum Phase {
     Cancelled,
     /// A deadline passed and it was stopped.
     TimedOut,
-    /// The build system does not know it any more, or its lock was broken.
+    /// The build system lost it or does not know it any more, or its lock was broken.
     Lost,
     /// The build system refused it: proven that nothing started.
     Refused,

@@ -32,7 +32,16 @@ impl Inner {
         if self.housed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let stored = self.store.get(&[Key::Due(Task::Sweep)]).await?;
+        let stored = match self.store.get(&[Key::Due(Task::Sweep)]).await {
+            Ok(stored) => stored,
+            // It is there. Whoever takes it, or mends it, goes on with it.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NewerFormat) => {
+                tracing::warn!(error = %error.report(), "the house's own work cannot be read");
+                self.housed.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         match stored.records.first().and_then(Option::as_ref).map(|v| &v.record) {
             Some(Record::Due(row)) => {
                 if tells_of_set_back(row.due_at, stored.at) {

@@ -5,6 +5,7 @@
 //! Everything else on [`Scheduler`] is the handle by which people and services define, ask and read.
 
 mod apply;
+mod around;
 mod budgets;
 mod builder;
 mod commit;

@@ -4,7 +4,7 @@
 use super::{Inner, house::SWEEP_EVERY};
 use crate::{
     Result,
-    store::{DueChange, ListKey, Query, Record, Task},
+    store::{DueChange, ListKey, Record, Task},
     time::Timestamp,
 };
 use chrono::TimeDelta;
@@ -42,18 +42,17 @@ impl Inner {
     /// The sweep comes last, since it tells the next scheduler if this one does not come so far.
     pub(super) async fn make_all_due(&self) -> Result<()> {
         for list in [ListKey::open_builds(), ListKey::dependencies()] {
-            let query = Query::List { list, backwards: false };
             let mut after: Option<String> = None;
             loop {
-                let page = self.store.list(&query, after.as_deref(), PAGE).await?;
+                let (records, next) = self.part_of(&list, after.as_deref(), PAGE).await?;
                 let mut draft = self.draft();
-                for task in page.items.iter().flat_map(|item| tasks_of(&item.record)) {
+                for task in records.iter().flat_map(tasks_of) {
                     draft.due(DueChange::Nudge { task, after: Duration::ZERO });
                 }
                 if !draft.is_empty() {
                     self.commit(draft).await?;
                 }
-                after = page.next;
+                after = next;
                 if after.is_none() {
                     break;
                 }

@@ -1,17 +1,21 @@
 //! Deleting what need not be kept any more: in small commits, oldest first, never what a kept record refers to.
 
-use super::{Inner, commit::Attempts};
+use super::{
+    Inner,
+    around::{is_of_one_record, pass_over},
+    commit::Attempts,
+};
 use crate::{
     Result,
     error::ErrorKind,
-    model::{Build, BuildId, DependencyId, EventSeq, Project, ProjectId, Slot},
+    model::{Build, Dependency, DependencyId, EventSeq, Note, ProjectBuild, ProjectId, Slot},
     store::{
         Claim, Draft, DueChange, EventFilter, FIRST_EVENT, Forget, Key, Lane, ListKey, Query, Record, Task,
     },
     time::Timestamp,
 };
 use chrono::TimeDelta;
-use std::{sync::PoisonError, time::Duration};
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
 /// How many records one pass looks at in each list.
 const PAGE: usize = 100;
@@ -22,22 +26,44 @@ const FORGOTTEN_AT_ONCE: u32 = 10_000;
 /// hide what is behind it.
 #[derive(Debug, Default)]
 pub(super) struct Swept {
+    receipts: Option<String>,
     builds: Option<String>,
     project_builds: Option<String>,
     dependencies: Option<String>,
     projects: Option<String>,
+    trimmed: BTreeMap<DependencyId, String>,
 }
 
+/// How many project builds are read at first to see what they refer to, since mostly the oldest is too young; then more at
+/// a time.
+const FIRST_SHOWN: usize = 2;
+
 impl Inner {
-    /// One pass; `true` if there may be more to delete.
+    /// One pass; `true` if there may be more to delete. What goes wrong with one kind of records keeps no other from being
+    /// deleted.
     pub(super) async fn sweep(&self) -> Result<bool> {
         let now = self.store.check().await?.now;
         let keep = self.config.retention;
-        let mut more = self.sweep_receipts(before(now, keep.receipts_for)).await?;
-        more |= self.sweep_project_builds(before(now, keep.builds_for)).await?;
-        more |= self.sweep_builds(before(now, keep.builds_for)).await?;
-        more |= self.sweep_deleted().await?;
-        let oldest = self.oldest_event().await?;
+        let passes = [
+            self.sweep_receipts(before(now, keep.receipts_for)).await,
+            self.sweep_project_builds(before(now, keep.builds_for)).await,
+            self.sweep_builds(before(now, keep.builds_for)).await,
+            self.sweep_deleted().await,
+            self.forget(now).await,
+        ];
+        let (mut more, mut failed) = (false, None);
+        for pass in passes {
+            match unless_damaged(pass) {
+                Ok(is_more) => more |= is_more.unwrap_or(false),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(more), Err)
+    }
+
+    async fn forget(&self, now: Timestamp) -> Result<bool> {
+        let keep = self.config.retention;
+        let oldest = unless_damaged(self.oldest_event().await)?;
         let mut draft = self.draft();
         draft.forget(Forget::new(
             before(now, keep.events_for),
@@ -48,8 +74,9 @@ impl Inner {
         self.commit(draft).await?;
         // A full pass means that there may be more. Each commit that tells something has one id and one event at least, so
         // the ids keep pace with the events.
+        let Some(oldest) = oldest else { return Ok(false) };
         let forgotten = self.oldest_event().await?.saturating_sub(oldest);
-        Ok(more || forgotten >= u64::from(FORGOTTEN_AT_ONCE))
+        Ok(forgotten >= u64::from(FORGOTTEN_AT_ONCE))
     }
 
     async fn oldest_event(&self) -> Result<EventSeq> {
@@ -57,23 +84,23 @@ impl Inner {
         Ok(page.items.first().map_or(page.upto, |e| e.seq))
     }
 
-    async fn page(&self, list: ListKey, after: Option<&str>) -> Result<(Vec<Record>, Option<String>)> {
-        let page = self.store.list(&Query::List { list, backwards: false }, after, PAGE).await?;
-        Ok((page.items.into_iter().map(|v| v.record).collect(), page.next))
-    }
-
     async fn sweep_receipts(&self, limit: Timestamp) -> Result<bool> {
-        let (page, _) = self.page(ListKey::settled_receipts(), None).await?;
+        let (page, next) = self.part(ListKey::settled_receipts(), |s| &mut s.receipts).await?;
         let mut draft = self.draft();
-        let mut deleted = 0;
-        for record in page {
+        let (mut deleted, mut old) = (0, 0);
+        for record in &page {
             let Record::Receipt(receipt) = record else { continue };
-            if receipt.settled_at.is_some_and(|at| at < limit) && draft.receipt(receipt.id).await?.is_some() {
+            if receipt.settled_at.is_none_or(|at| at >= limit) {
+                break;
+            }
+            old += 1;
+            if unless_damaged(draft.receipt(receipt.id).await)?.flatten().is_some() {
                 draft.delete(Key::Receipt(receipt.id));
                 deleted += 1;
             }
         }
-        self.commit_unless_conflict(draft, deleted).await
+        let more = self.commit_unless_conflict(draft, deleted).await?;
+        Ok(self.go_on(|s| &mut s.receipts, next.filter(|_| old == page.len())) || more)
     }
 
     /// `true` if so much was deleted that there may be more. A conflict is left to the next pass.
@@ -98,7 +125,7 @@ impl Inner {
         place: impl Fn(&mut Swept) -> &mut Option<String>,
     ) -> Result<(Vec<Record>, Option<String>)> {
         let after = place(&mut self.swept.lock().unwrap_or_else(PoisonError::into_inner)).take();
-        self.page(list, after.as_deref()).await
+        self.part_of(&list, after.as_deref(), PAGE).await
     }
 
     /// Keeps where the next pass goes on, if it is to. Returns whether it is.
@@ -118,12 +145,13 @@ impl Inner {
                 break;
             }
             old += 1;
-            let project = draft.project(build.project).await?;
+            let Some(project) = unless_damaged(draft.project(build.project).await)? else { continue };
             let is_current = project
                 .filter(|p| p.deleted_at.is_none())
                 .and_then(|p| p.current)
                 .is_some_and(|c| c.id == build.id);
-            if !is_current && draft.project_build(build.id).await?.is_some() {
+            let stored = unless_damaged(draft.project_build(build.id).await)?.flatten();
+            if !is_current && stored.is_some() {
                 draft.delete(Key::ProjectBuild(build.id));
                 deleted += 1;
             }
@@ -141,7 +169,7 @@ impl Inner {
                 break;
             }
             old += 1;
-            self.delete_build(build).await?;
+            unless_damaged(self.delete_build(build).await)?;
         }
         Ok(self.go_on(|s| &mut s.builds, next.filter(|_| old == page.len())))
     }
@@ -169,7 +197,8 @@ impl Inner {
         }
     }
 
-    /// A build that stands nowhere, and did not stand when any kept project build was requested or sealed.
+    /// A build that stands nowhere and to which no kept project build refers. Those that were requested when it stood
+    /// nowhere any more do not.
     async fn is_deletable(&self, draft: &mut Draft<'_>, build: &Build) -> Result<bool> {
         let Some(build) = draft.build(build.id).await?.filter(|b| b.phase.is_terminal()) else {
             return Ok(false);
@@ -194,40 +223,42 @@ impl Inner {
         for id in projects {
             let Some(project) = draft.project(id).await? else { continue };
             let pinned = project.members.values().any(|m| m.pin == Some(build.id));
-            if pinned || self.is_shown(&project, build.id, stood_until).await? {
+            let shown = |kept: &ProjectBuild| {
+                let slot = kept.slots.get(&build.dependency).and_then(Slot::build);
+                slot == Some(build.id) || kept.bound_at_request.get(&build.dependency) == Some(&build.id)
+            };
+            if pinned || self.is_any_kept(id, stood_until, shown).await? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Whether a kept project build may refer to a build that stood until then. The current one is kept however old it
-    /// is, so it is asked what is in it; the others are as young as the retention says, and the time tells.
-    async fn is_shown(&self, project: &Project, build: BuildId, stood_until: Timestamp) -> Result<bool> {
-        let query = Query::List { list: ListKey::project_builds_of(project.id), backwards: false };
-        for item in self.store.list(&query, None, 2).await?.items {
-            let Record::ProjectBuild(kept) = item.record else { continue };
-            if kept.requested_at > stood_until {
-                break;
+    /// Whether a kept project build that was requested no later than then is like this.
+    async fn is_any_kept(
+        &self,
+        project: ProjectId,
+        until: Timestamp,
+        is_like_this: impl Fn(&ProjectBuild) -> bool + Send,
+    ) -> Result<bool> {
+        let query = Query::List { list: ListKey::project_builds_of(project), backwards: false };
+        let (mut after, mut limit) = (None, FIRST_SHOWN);
+        loop {
+            let page = self.store.list(&query, after.as_deref(), limit).await?;
+            for item in page.items {
+                let Record::ProjectBuild(kept) = item.record else { continue };
+                if kept.requested_at > until {
+                    return Ok(false);
+                }
+                if is_like_this(&kept) {
+                    return Ok(true);
+                }
             }
-            let is_current = project.current.as_ref().is_some_and(|c| c.id == kept.id);
-            let mut shown =
-                kept.slots.values().filter_map(Slot::build).chain(kept.bound_at_request.into_values());
-            if !is_current || shown.any(|b| b == build) {
-                return Ok(true);
+            (after, limit) = (page.next, (limit * 4).min(PAGE));
+            if after.is_none() {
+                return Ok(false);
             }
         }
-        Ok(false)
-    }
-
-    /// Whether a kept project build was requested at this time or before.
-    async fn is_requested_before(&self, id: ProjectId, at: Timestamp) -> Result<bool> {
-        let query = Query::List { list: ListKey::project_builds_of(id), backwards: false };
-        let oldest = self.store.list(&query, None, 1).await?.items.into_iter().next();
-        Ok(matches!(
-            oldest.map(|v| v.record),
-            Some(Record::ProjectBuild(oldest)) if oldest.requested_at <= at
-        ))
     }
 
     /// Deleted dependencies and projects go when nothing of them is left, and no record has a slot for them.
@@ -238,15 +269,8 @@ impl Inner {
         let mut more = self.go_on(|s| &mut s.dependencies, next);
         for record in page {
             let Record::Dependency(gone) = record else { continue };
-            let (builds, _) = self.page(ListKey::builds_of(gone.id), None).await?;
-            let state = draft.state(gone.id).await?;
-            let mut is_shown = false;
-            for project in state.iter().flat_map(|s| &s.past_projects) {
-                is_shown |=
-                    self.is_requested_before(*project, gone.deleted_at.unwrap_or(Timestamp::MAX_UTC)).await?;
-            }
-            if builds.is_empty() && !is_shown && draft.dependency(gone.id).await?.is_some() {
-                if state.is_some() {
+            if unless_damaged(self.is_forgotten(&mut draft, &gone).await)? == Some(true) {
+                if draft.state(gone.id).await?.is_some() {
                     draft.delete(Key::State(gone.id));
                 }
                 draft.delete(Key::Dependency(gone.id));
@@ -257,13 +281,30 @@ impl Inner {
         more |= self.go_on(|s| &mut s.projects, next);
         for record in page {
             let Record::Project(gone) = record else { continue };
-            let (builds, _) = self.page(ListKey::project_builds_of(gone.id), None).await?;
-            if builds.is_empty() && draft.project(gone.id).await?.is_some() {
+            let is_empty = unless_damaged(self.is_empty(ListKey::project_builds_of(gone.id)).await)?;
+            if is_empty == Some(true) && draft.project(gone.id).await?.is_some() {
                 draft.delete(Key::Project(gone.id));
                 deleted += 1;
             }
         }
         Ok(self.commit_unless_conflict(draft, deleted).await? || more)
+    }
+
+    /// Whether nothing is left of a deleted dependency, and no record has a slot for it.
+    async fn is_forgotten(&self, draft: &mut Draft<'_>, gone: &Dependency) -> Result<bool> {
+        let state = draft.state(gone.id).await?;
+        let until = gone.deleted_at.unwrap_or(Timestamp::MAX_UTC);
+        for project in state.iter().flat_map(|s| &s.past_projects) {
+            if self.is_any_kept(*project, until, |kept| kept.slots.contains_key(&gone.id)).await? {
+                return Ok(false);
+            }
+        }
+        Ok(self.is_empty(ListKey::builds_of(gone.id)).await? && draft.dependency(gone.id).await?.is_some())
+    }
+
+    async fn is_empty(&self, list: ListKey) -> Result<bool> {
+        let query = Query::List { list, backwards: false };
+        Ok(self.store.list(&query, None, 1).await?.items.is_empty())
     }
 
     /// Makes trimming due if a dependency has more builds than it may keep.
@@ -284,15 +325,12 @@ impl Inner {
         let mut draft = self.draft();
         if let Some(state) = draft.state(id).await? {
             for project in &state.projects {
-                self.trim_project(*project, keep).await?;
+                unless_damaged(self.trim_project(*project, keep).await)?;
             }
-            let (oldest, _) = self.page(ListKey::builds_of(id), None).await?;
-            for record in oldest {
-                let Record::Build(build) = record else { continue };
-                if build.number > state.builds.saturating_sub(keep) {
-                    break;
-                }
-                self.delete_build(&build).await?;
+            if self.trim_builds(id, state.builds.saturating_sub(keep)).await? {
+                let note = Note { stalls: 0, waits_for: None, ..claim.note.clone() };
+                self.give_back(claim.clone(), Duration::from_millis(100), note);
+                return Ok(());
             }
         }
         let mut done = self.draft();
@@ -301,10 +339,26 @@ impl Inner {
         self.commit(done).await.map(drop)
     }
 
+    /// The next part of the builds up to this number. Returns whether there is more.
+    async fn trim_builds(&self, id: DependencyId, upto: u64) -> Result<bool> {
+        let after = self.swept.lock().unwrap_or_else(PoisonError::into_inner).trimmed.remove(&id);
+        let (page, next) = self.part_of(&ListKey::builds_of(id), after.as_deref(), PAGE).await?;
+        for record in page {
+            let Record::Build(build) = record else { continue };
+            if build.number > upto {
+                return Ok(false);
+            }
+            unless_damaged(self.delete_build(&build).await)?;
+        }
+        let Some(next) = next else { return Ok(false) };
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner).trimmed.insert(id, next);
+        Ok(true)
+    }
+
     async fn trim_project(&self, id: ProjectId, keep: u64) -> Result<()> {
         let mut draft = self.draft();
         let Some(project) = draft.project(id).await? else { return Ok(()) };
-        let (oldest, _) = self.page(ListKey::project_builds_of(id), None).await?;
+        let (oldest, _) = self.part_of(&ListKey::project_builds_of(id), None, PAGE).await?;
         let mut deleted = 0;
         for record in oldest {
             let Record::ProjectBuild(build) = record else { continue };
@@ -316,6 +370,17 @@ impl Inner {
             }
         }
         self.commit_unless_conflict(draft, deleted).await.map(drop)
+    }
+}
+
+/// `None` if a record cannot be read, which is logged and counted: what hangs on it is left as it is.
+fn unless_damaged<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if is_of_one_record(&error) => {
+            pass_over(&error);
+            Ok(None)
+        }
+        other => other.map(Some),
     }
 }
 

@@ -62,6 +62,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         2 => Just(Outcome::Failed),
         1 => Just(Outcome::Unstable),
         1 => Just(Outcome::Cancelled),
+        1 => Just(Outcome::Lost),
     ]
 }
 

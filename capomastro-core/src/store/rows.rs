@@ -299,6 +299,27 @@ pub fn decode_event(seq: i64, at: i64, format: i64, data: &str) -> Result<Stored
     Ok(StoredEvent { seq: unsigned(seq)?, at, event })
 }
 
+/// The claim of a row that was just taken. `None` if the row is damaged: nobody can do its task, so it is logged, counted,
+/// and left taken until its lease ends, and holds up no other.
+pub fn claim_of_row(task: &str, ticket: i64, due_at: i64, note: &str) -> Option<Claim> {
+    let read = || -> Result<Claim> {
+        Ok(Claim {
+            task: task.parse::<Task>().map_err(|e| damaged("a task", task).with_source(e))?,
+            ticket: unsigned(ticket)?,
+            due_at: timestamp(due_at)?,
+            note: note_from_json(task, note),
+        })
+    };
+    match read() {
+        Ok(claim) => Some(claim),
+        Err(error) => {
+            metrics::counter!("capomastro_unreadable_total", "what" => "due").increment(1);
+            tracing::warn!(task = %task.escape_debug(), error = %error.report(), "a due row cannot be read and is passed over");
+            None
+        }
+    }
+}
+
 /// A due row as it can be read.
 ///
 /// # Errors

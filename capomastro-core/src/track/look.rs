@@ -21,7 +21,7 @@ impl Situation<'_> {
     ///
     /// | answer | then |
     /// |---|---|
-    /// | it ended | it ends so, even if a stop was asked; `Cancelled` after a deadline's stop is `TimedOut` |
+    /// | it ended | it ends so, even if a stop was asked; `Cancelled` after a deadline's stop is `TimedOut`, `Lost` after a stop is what the stop would have made of it |
     /// | it waits | noted; beyond the queue deadline a stop is asked |
     /// | it runs | noted, once; beyond the run deadline a stop is asked |
     /// | it waits, but was seen running | an older report: changes nothing |
@@ -123,8 +123,9 @@ impl Situation<'_> {
             (Outcome::Succeeded, _) => Phase::Succeeded,
             (Outcome::Unstable, _) => Phase::Unstable,
             (Outcome::Failed, _) => Phase::Failed,
-            (Outcome::Cancelled, Some(reason)) => stopped_phase(reason),
+            (Outcome::Cancelled | Outcome::Lost, Some(reason)) => stopped_phase(reason),
             (Outcome::Cancelled, None) => Phase::Cancelled,
+            (Outcome::Lost, None) => Phase::Lost,
         };
         let why = match (phase, stop) {
             (Phase::Cancelled | Phase::TimedOut, Some(reason)) => Some(self.words(reason)),

@@ -43,6 +43,7 @@ fn apply(s: &mut Owned, event: &Event) -> Step {
                 2 => seen(Seen::Unknown),
                 3 => ended(Outcome::Succeeded),
                 4 => ended(Outcome::Cancelled),
+                5 => ended(Outcome::Lost),
                 _ => Err(error(ErrorKind::Unavailable)),
             },
         ),
@@ -66,7 +67,7 @@ fn events() -> impl Strategy<Value = Vec<(Event, i64)>> {
         2 => Just(Event::Resume),
         2 => (0_u8..4).prop_map(Event::Launched),
         2 => (0_u8..4).prop_map(Event::Found),
-        4 => (0_u8..6).prop_map(Event::Seen),
+        4 => (0_u8..7).prop_map(Event::Seen),
         1 => Just(Event::Cancel),
     ];
     prop::collection::vec((event, -100_i64..400), 0..60)

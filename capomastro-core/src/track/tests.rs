@@ -235,6 +235,7 @@ fn answers_to_a_look() {
         ),
         ("failed", s().observed(ended(Outcome::Failed)), "end failed"),
         ("cancelled over there", s().observed(ended(Outcome::Cancelled)), "end cancelled"),
+        ("lost over there, by its own word: it runs no more", s().observed(ended(Outcome::Lost)), "end lost"),
         ("unknown", s().observed(gone()), "nothing, 2s"),
         ("unknown for lost_after", running().unknown(100, 990).now(1_000).observed(gone()), "nothing, 30s"),
         (
@@ -279,6 +280,7 @@ fn deadlines() {
     check([
         ("asked to stop: keep looking", run().now(5_030).observed(seen(Seen::Running)), "nothing, 2s"),
         ("confirmed", run().now(5_030).observed(ended(Outcome::Cancelled)), "end timed out"),
+        ("lost meanwhile", run().now(5_030).observed(ended(Outcome::Lost)), "end timed out"),
         ("confirmed in the queue", queue().now(1_020).observed(ended(Outcome::Cancelled)), "end timed out"),
         ("what it reports wins", run().now(5_030).observed(ended(Outcome::Succeeded)), "end succeeded, good"),
         ("a failure too", run().now(5_030).observed(ended(Outcome::Failed)), "end failed"),
@@ -315,6 +317,7 @@ fn cancelling() {
             "nothing, 0s",
         ),
         ("confirmed", s().cancel(20).observed(ended(Outcome::Cancelled)), "end cancelled"),
+        ("lost meanwhile", s().cancel(20).observed(ended(Outcome::Lost)), "end cancelled"),
         (
             "loses to success: success stands",
             s().cancel(20).observed(ended(Outcome::Succeeded)),

@@ -231,7 +231,7 @@ async fn a_restart_of_the_machine_ends_what_ran() {
     lines[1] = "00000000-0000-0000-0000-000000000000";
     std::fs::write(h.here.join("started"), lines.join("\n") + "\n").unwrap();
     let ended = end(&l, &h.reference).await;
-    assert_eq!(ended.outcome, Outcome::Failed);
+    assert_eq!(ended.outcome, Outcome::Lost);
     assert!(ended.message.unwrap().contains("restarted"));
     kill(pid);
     h.kill_rest();

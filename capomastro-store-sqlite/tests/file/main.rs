@@ -3,6 +3,7 @@
 
 mod bad_disk;
 mod bad_files;
+mod damaged_due;
 mod embedder;
 mod full_disk;
 mod groups;
