@@ -209,6 +209,9 @@ impl Call for List {
 
 /// Events up to the horizon, before which no transaction can bring one any more; the horizon; and the newest event, which
 /// may be behind it.
+///
+/// The next events are found first, and then held against the horizon: a range with both ends looks small to the planner,
+/// and it would read all of it.
 macro_rules! events_where {
     ($which:literal) => {
         concat!(
@@ -216,10 +219,10 @@ macro_rules! events_where {
                SELECT m.value::bigint + (pg_snapshot_xmin(pg_current_snapshot())::text::bigint << 16) - 1 AS horizon, \
                  (SELECT max(w.seq) FROM @.events w) AS newest \
                FROM @.meta m WHERE m.name = 'event_base' OFFSET 0) h \
-             LEFT JOIN LATERAL ( \
-               SELECT e.seq, e.at, e.format, e.data FROM @.events e WHERE e.seq > $1 AND e.seq <= h.horizon ",
+             LEFT JOIN ( \
+               SELECT e.seq, e.at, e.format, e.data FROM @.events e WHERE e.seq > $1 ",
             $which,
-            " ORDER BY e.seq LIMIT $2) e ON true ORDER BY e.seq"
+            " ORDER BY e.seq LIMIT $2) e ON e.seq <= h.horizon ORDER BY e.seq"
         )
     };
 }
