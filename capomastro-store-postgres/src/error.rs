@@ -84,6 +84,11 @@ fn meaning(code: &str) -> Meaning {
             Never,
             "the database can only be read: connect to the primary server (target_session_attrs=read-write), and check default_transaction_read_only",
         ),
+        ("25", "25P02") => nothing(
+            K::InvalidInput,
+            Never,
+            "the transaction has failed before: roll it back and begin a new one",
+        ),
         ("53", "53100") => nothing(
             K::StorageFull,
             Backoff,
@@ -264,6 +269,7 @@ mod tests {
             ("3D000", K::InvalidConfig, Never, Nothing),
             ("3F000", K::InvalidConfig, Never, Nothing),
             ("25006", K::ReadOnly, Never, Nothing),
+            ("25P02", K::InvalidInput, Never, Nothing),
             ("53100", K::StorageFull, Backoff, Nothing),
             ("53200", K::Unavailable, Backoff, Nothing),
             ("53300", K::Unavailable, Backoff, Nothing),
