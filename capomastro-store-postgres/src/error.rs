@@ -156,18 +156,19 @@ fn meaning_of(e: &tokio_postgres::Error) -> Meaning {
         };
         return nothing(ErrorKind::InvalidConfig, Retry::Never, what_to_do);
     }
+    let asks = text.ends_with("password missing");
+    if asks || text.starts_with("authentication error") {
+        return nothing(
+            ErrorKind::PermissionDenied,
+            Retry::Never,
+            "the database asks for a password or way of logging in that was not given: give it, and check pg_hba.conf",
+        );
+    }
     if text.starts_with("invalid configuration") || text.starts_with("invalid connection string") {
         return nothing(
             ErrorKind::InvalidConfig,
             Retry::Never,
             "the connection string cannot be used: correct it",
-        );
-    }
-    if text.starts_with("authentication error") {
-        return nothing(
-            ErrorKind::PermissionDenied,
-            Retry::Never,
-            "the database asks for a password or way of logging in that was not given: give it, and check pg_hba.conf",
         );
     }
     if text.starts_with("error connecting to server") {
