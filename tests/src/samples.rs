@@ -112,10 +112,12 @@ pub fn says_what_to_do(e: &Error) {
         "correct",
         "create it",
         "grant",
+        "name ",
         "open",
         "raise",
         "roll ",
         "turn",
+        "write ",
     ];
     assert!(verbs.iter().any(|v| e.message().contains(v)), "{e}");
 }
