@@ -81,6 +81,7 @@ CREATE TABLE moves (
 -- Refuses what is not to be used: half filled, or moved away.
 CREATE FUNCTION usable_1() RETURNS void
 LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT
 AS $$
 DECLARE
     found_way text;

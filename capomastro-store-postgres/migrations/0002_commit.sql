@@ -96,7 +96,18 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Versions.
+    -- Versions. A transaction of a stricter isolation looks at what was there when it began; an insert meets what was made
+    -- since, and fails, as a lock on a row that was changed since does.
+    IF array_position(guard_versions, NULL) IS NOT NULL
+        AND current_setting('transaction_isolation') <> 'read committed'
+    THEN
+        INSERT INTO records (key, version, format, kind, places, data)
+        SELECT g.key, 0, form, '', '[]', 'null'
+        FROM unnest(guard_keys, guard_versions) g(key, expect)
+        WHERE g.expect IS NULL AND NOT EXISTS (SELECT 1 FROM records r WHERE r.key = g.key)
+        ORDER BY g.key;
+        DELETE FROM records r WHERE r.key = ANY (guard_keys) AND r.version = 0;
+    END IF;
     SELECT e.key, e.expect, r.version, r.format, e.part INTO change
     FROM (
         SELECT 1 AS part, p.key, p.expect, p.n FROM unnest(put_keys, put_expects) WITH ORDINALITY p(key, expect, n)
@@ -137,8 +148,8 @@ BEGIN
 
     -- Places are freed before they are taken again.
     IF cardinality(put_keys) + cardinality(delete_keys) > 0 THEN
-        DELETE FROM lists l
-        USING (
+        -- One by one: in a join, old statistics could make the lists be read from end to end.
+        FOR change IN
             SELECT o.place ->> 0 AS list, o.place ->> 1 AS sort, r.key
             FROM (
                 SELECT p.key, p.places FROM unnest(put_keys, put_places) p(key, places)
@@ -151,8 +162,9 @@ BEGIN
                 SELECT 1 FROM json_array_elements(p.places::json) n(place)
                 WHERE n.place ->> 0 = o.place ->> 0 AND n.place ->> 1 = o.place ->> 1
             )
-        ) gone
-        WHERE l.list = gone.list AND l.sort = gone.sort AND l.key = gone.key;
+        LOOP
+            DELETE FROM lists l WHERE l.list = change.list AND l.sort = change.sort AND l.key = change.key;
+        END LOOP;
         INSERT INTO lists (list, sort, key)
         SELECT n.place ->> 0, n.place ->> 1, p.key
         FROM unnest(put_keys, put_places) p(key, places)

@@ -111,7 +111,8 @@ SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 BEGIN
-    -- One statement each, so that the horizon and the events are of one snapshot.
+    -- One statement each, so that the horizon and the events are of one snapshot. The next events are found first, and then
+    -- held against the horizon: a range with both ends looks small to the planner, and it would read all of it.
     IF of_dependency IS NOT NULL THEN
         RETURN QUERY SELECT h.horizon, h.newest, e.seq, e.at, e.format, e.data
         FROM (
@@ -119,10 +120,10 @@ BEGIN
                    (SELECT max(w.seq) FROM events w) AS newest
             FROM meta m WHERE m.name = 'event_base' OFFSET 0
         ) h
-        LEFT JOIN LATERAL (
+        LEFT JOIN (
             SELECT e.seq, e.at, e.format, e.data::text FROM events e
-            WHERE e.seq > behind AND e.seq <= h.horizon AND e.dependency = of_dependency ORDER BY e.seq LIMIT most
-        ) e ON true ORDER BY e.seq;
+            WHERE e.seq > behind AND e.dependency = of_dependency ORDER BY e.seq LIMIT most
+        ) e ON e.seq <= h.horizon ORDER BY e.seq;
     ELSIF of_project IS NOT NULL THEN
         RETURN QUERY SELECT h.horizon, h.newest, e.seq, e.at, e.format, e.data
         FROM (
@@ -130,10 +131,10 @@ BEGIN
                    (SELECT max(w.seq) FROM events w) AS newest
             FROM meta m WHERE m.name = 'event_base' OFFSET 0
         ) h
-        LEFT JOIN LATERAL (
+        LEFT JOIN (
             SELECT e.seq, e.at, e.format, e.data::text FROM events e
-            WHERE e.seq > behind AND e.seq <= h.horizon AND e.project = of_project ORDER BY e.seq LIMIT most
-        ) e ON true ORDER BY e.seq;
+            WHERE e.seq > behind AND e.project = of_project ORDER BY e.seq LIMIT most
+        ) e ON e.seq <= h.horizon ORDER BY e.seq;
     ELSE
         RETURN QUERY SELECT h.horizon, h.newest, e.seq, e.at, e.format, e.data
         FROM (
@@ -141,9 +142,9 @@ BEGIN
                    (SELECT max(w.seq) FROM events w) AS newest
             FROM meta m WHERE m.name = 'event_base' OFFSET 0
         ) h
-        LEFT JOIN LATERAL (
+        LEFT JOIN (
             SELECT e.seq, e.at, e.format, e.data::text FROM events e
-            WHERE e.seq > behind AND e.seq <= h.horizon ORDER BY e.seq LIMIT most
-        ) e ON true ORDER BY e.seq;
+            WHERE e.seq > behind ORDER BY e.seq LIMIT most
+        ) e ON e.seq <= h.horizon ORDER BY e.seq;
     END IF;
 END $$;

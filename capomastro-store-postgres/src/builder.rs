@@ -220,7 +220,8 @@ impl PostgresStoreBuilder {
         let found = runtime
             .spawn(async move {
                 // A schema is made while others may be making it too, so this may take longer than a call.
-                let late = SystemClock.sleep(deadline.max(Duration::from_secs(10)));
+                let limit = deadline.max(Duration::from_secs(10));
+                let late = SystemClock.sleep(limit);
                 let prepared = pin!(async {
                     let mut client = opening.get().await.map_err(pool_error)?;
                     if shared {
@@ -230,7 +231,7 @@ impl PostgresStoreBuilder {
                 });
                 match select(prepared, late).await {
                     Either::Left((found, _)) => found,
-                    Either::Right(_) => Err(error::too_late(deadline)),
+                    Either::Right(_) => Err(error::too_late(limit)),
                 }
             })
             .await

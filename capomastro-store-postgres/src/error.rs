@@ -87,6 +87,11 @@ fn meaning(code: &str) -> Meaning {
             Never,
             "the database can only be read: connect to the primary server (target_session_attrs=read-write), and check default_transaction_read_only",
         ),
+        ("25", "25P02") => nothing(
+            K::InvalidInput,
+            Never,
+            "the transaction has failed before: roll it back and begin a new one",
+        ),
         ("53", "53100") => nothing(
             K::StorageFull,
             Backoff,
@@ -154,18 +159,19 @@ fn meaning_of(e: &tokio_postgres::Error) -> Meaning {
         };
         return nothing(ErrorKind::InvalidConfig, Retry::Never, what_to_do);
     }
+    let asks = e.source().is_some_and(|e| e.to_string() == "password missing");
+    if asks || text.starts_with("authentication error") {
+        return nothing(
+            ErrorKind::PermissionDenied,
+            Retry::Never,
+            "the database asks for a password or way of logging in that was not given: give it, and check pg_hba.conf",
+        );
+    }
     if text.starts_with("invalid configuration") || text.starts_with("invalid connection string") {
         return nothing(
             ErrorKind::InvalidConfig,
             Retry::Never,
             "the connection string cannot be used: correct it",
-        );
-    }
-    if text.starts_with("authentication error") {
-        return nothing(
-            ErrorKind::PermissionDenied,
-            Retry::Never,
-            "the database asks for a password or way of logging in that was not given: give it, and check pg_hba.conf",
         );
     }
     if text.starts_with("error connecting to server") {
@@ -274,6 +280,7 @@ mod tests {
             ("3D000", K::InvalidConfig, Never, Nothing),
             ("3F000", K::InvalidConfig, Never, Nothing),
             ("25006", K::ReadOnly, Never, Nothing),
+            ("25P02", K::InvalidInput, Never, Nothing),
             ("53100", K::StorageFull, Backoff, Nothing),
             ("53200", K::Unavailable, Backoff, Nothing),
             ("53300", K::Unavailable, Backoff, Nothing),

@@ -3,7 +3,7 @@
 //! A transaction that notifies holds a lock of the whole server while it commits, so commits never do: they leave a mark
 //! here, and one small transaction for all marks of a tenth of a second notifies.
 
-use crate::connect::Connect;
+use crate::connect::{Connect, SILENCE};
 use capomastro_core::{
     store::{Batch, DueChange},
     time::{Clock, SystemClock},
@@ -33,9 +33,6 @@ const APART: Duration = Duration::from_millis(100);
 
 /// After how long without a hint the connection is tried.
 const QUIET: Duration = Duration::from_secs(20);
-
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long to wait before connecting again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -94,6 +91,14 @@ fn channel(schema: &str) -> String {
     format!("capomastro_{schema}")
 }
 
+/// What comes before a silent network is given up; nothing if that is first.
+async fn in_time<T>(future: impl Future<Output = T>) -> Option<T> {
+    match select(pin!(future), SystemClock.sleep(SILENCE)).await {
+        Either::Left((value, _)) => Some(value),
+        Either::Right(_) => None,
+    }
+}
+
 struct Line {
     connect: Connect,
     channel: String,
@@ -104,22 +109,23 @@ struct Line {
 impl Line {
     /// Keeps a connection. Hints that are missed meanwhile cost no more than the wait until the next look.
     async fn keep(self) {
+        let mut is_first = true;
         loop {
-            if let Err(e) = self.once().await {
+            if let Err(e) = self.once(is_first).await {
                 tracing::debug!(channel = %self.channel, error = %e, "no hints for now");
             }
-            // Something may have been missed.
-            self.tell.send_modify(|count| *count = count.wrapping_add(1));
+            is_first = false;
             SystemClock.sleep(AGAIN).await;
         }
     }
 
-    async fn once(&self) -> Result<(), tokio_postgres::Error> {
-        let connecting = pin!(self.connect.config.connect(self.connect.tls.clone()));
-        // A network that swallows everything is noticed by nobody else.
-        let Either::Left((connected, _)) = select(connecting, SystemClock.sleep(PATIENCE)).await else {
-            return Ok(());
-        };
+    fn tell(&self) {
+        self.tell.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    async fn once(&self, is_first: bool) -> Result<(), tokio_postgres::Error> {
+        let connecting = self.connect.config.connect(self.connect.tls.clone());
+        let Some(connected) = in_time(connecting).await else { return Ok(()) };
         let (client, mut connection) = connected?;
         let own = AtomicI32::new(0);
         let heard = std::future::poll_fn(|cx| {
@@ -128,7 +134,7 @@ impl Line {
                     Some(Ok(AsyncMessage::Notification(hint))) => {
                         // What this process said itself it knows.
                         if hint.process_id() != own.load(Ordering::Relaxed) {
-                            self.tell.send_modify(|count| *count = count.wrapping_add(1));
+                            self.tell();
                         }
                     }
                     Some(Ok(_)) => {}
@@ -138,9 +144,17 @@ impl Line {
             }
         });
         let talk = async {
-            let pid = client.query_typed_one("SELECT pg_backend_pid()", &[]).await?;
-            own.store(pid.try_get(0)?, Ordering::Relaxed);
-            client.batch_execute(&format!("LISTEN \"{}\"", self.channel)).await?;
+            let Some(pid) = in_time(client.query_typed_one("SELECT pg_backend_pid()", &[])).await else {
+                return Ok(());
+            };
+            own.store(pid?.try_get(0)?, Ordering::Relaxed);
+            let listen = format!("LISTEN \"{}\"", self.channel);
+            let Some(listens) = in_time(client.batch_execute(&listen)).await else { return Ok(()) };
+            listens?;
+            if !is_first {
+                // Something may have been missed.
+                self.tell();
+            }
             loop {
                 let is_marked = matches!(
                     select(pin!(self.mark.notified()), SystemClock.sleep(QUIET)).await,
@@ -148,12 +162,9 @@ impl Line {
                 );
                 // Either way it is seen whether the connection still answers.
                 let sent = if is_marked { "SELECT pg_notify($1, '')::text" } else { "SELECT $1" };
-                let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&self.channel, Type::TEXT)];
-                let asked = pin!(client.query_typed(sent, &parameters));
-                match select(asked, SystemClock.sleep(PATIENCE)).await {
-                    Either::Left((answer, _)) => drop(answer?),
-                    Either::Right(_) => return Ok(()),
-                }
+                let channel = [(&self.channel as &(dyn ToSql + Sync), Type::TEXT)];
+                let Some(answered) = in_time(client.query_typed(sent, &channel)).await else { return Ok(()) };
+                answered?;
                 SystemClock.sleep(APART).await;
             }
         };

@@ -3,7 +3,7 @@
 use crate::{calls::Failure, error, read::statement};
 use capomastro_core::{Error, ErrorKind, Result, Retry};
 use std::collections::BTreeMap;
-use tokio_postgres::{Client, GenericClient, Transaction, types::Type};
+use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction, types::Type};
 
 /// What makes each version of the schema out of the one before; see `migrations/NOTES.md`.
 const MIGRATIONS: &[&str] = &[
@@ -96,7 +96,7 @@ pub(crate) async fn prepare(client: &mut Client, schema: &str, may: May, purpose
     prepared(client, schema, may, purpose).await.map_err(|f| match f {
         Failure::Refused(e) => e,
         Failure::Failed(e) if e.code().is_some_and(|c| matches!(c.code(), "42P07" | "42723" | "42710")) => Error::config(
-            "the schema has tables or functions of another program, or a part of ours: give the store a schema of its own, or drop what is in it",
+            "the schema has tables or functions of another program, or only a part of the store's: give the store a schema of its own, or restore a backup",
         )
         .with_context("schema", schema)
         .with_source(e),
@@ -168,9 +168,11 @@ async fn look(client: &(impl GenericClient + Sync), schema: &str) -> Result<Opti
     for row in rows {
         values.insert(row.try_get(0)?, row.try_get(1)?);
     }
-    let number = |name: &str| values.get(name).and_then(|v| v.parse().ok());
+    let number = |name: &str| values.get(name).and_then(|v| v.parse::<i64>().ok());
+    // There is no base before the first migration.
+    let based = number("schema") == Some(0) || number("event_base").is_some();
     match (number("schema"), number("oldest"), values.get("installation")) {
-        (Some(version), Some(oldest), Some(installation)) => {
+        (Some(version), Some(oldest), Some(installation)) if based => {
             Ok(Some(Meta { schema: version, oldest, installation: installation.clone() }))
         }
         _ => Err(half(schema, "meta").into()),
@@ -186,6 +188,11 @@ fn half(schema: &str, missing: impl std::fmt::Display) -> Error {
     .with_context("part", missing)
 }
 
+/// A transaction that sees what others did while it waited for them, whatever the database's own choice is.
+async fn begin(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await
+}
+
 /// The advisory lock under which a schema is changed; held until the transaction ends, so that it works behind a pooler.
 async fn lock(tx: &Transaction<'_>, schema: &str) -> Result<(), Failure> {
     tx.batch_execute("SET LOCAL lock_timeout = '8s'").await?;
@@ -198,7 +205,7 @@ async fn lock(tx: &Transaction<'_>, schema: &str) -> Result<(), Failure> {
 }
 
 async fn migrate(client: &mut Client, schema: &str) -> Result<(), Failure> {
-    let tx = client.transaction().await?;
+    let tx = begin(client).await?;
     lock(&tx, schema).await?;
     // What is there already is not made again: who has no right to make schemas may use one that was made for them.
     let made: bool = tx
@@ -277,19 +284,25 @@ async fn complete(client: &Client, schema: &str) -> Result<(), Failure> {
     }
 }
 
-const RELATIONS: [&str; 14] = [
+const RELATIONS: [&str; 20] = [
     "moves",
+    "moves_pkey",
     "counter",
     "records",
+    "records_pkey",
     "records_by_name",
     "lists",
+    "lists_pkey",
     "due",
+    "due_pkey",
     "due_by_time",
     "events",
+    "events_pkey",
     "events_by_time",
     "events_by_dependency",
     "events_by_project",
     "commits",
+    "commits_pkey",
     "commits_by_time",
     "migrations",
 ];
@@ -324,7 +337,7 @@ async fn mend_event_base(client: &mut Client, schema: &str) -> Result<(), Failur
     if !is_behind(client.query_typed_one(&behind, &[]).await?)? {
         return Ok(());
     }
-    let tx = client.transaction().await?;
+    let tx = begin(client).await?;
     lock(&tx, schema).await?;
     if is_behind(tx.query_typed_one(&behind, &[]).await?)? {
         let raise = statement(

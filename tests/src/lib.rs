@@ -6,7 +6,9 @@ mod counted;
 mod crowd;
 mod faults;
 mod figure;
+mod patience;
 pub mod postgres;
+pub mod samples;
 
 pub use ask::{each_minute, plain_spec, shows, somebody};
 pub use awaits::{Awaits, polled};
@@ -14,6 +16,7 @@ pub use counted::Counted;
 pub use crowd::{LOOK_EVERY, Standing, crowd_scheduler, look_at_all, register};
 pub use faults::{Fault, FaultyStore};
 pub use figure::figure;
+pub use patience::{eventually, timed, within};
 
 use capomastro_core::{
     InMemoryStore, Scheduler,
