@@ -67,3 +67,29 @@ AS $$ SELECT coalesce(given, (extract(epoch FROM clock_timestamp()) * 1000000)::
 CREATE FUNCTION later_1(at bigint, after bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 AS $$ SELECT at + least(after, 8210266876799999999 - at) $$;
+
+-- From where the store was or is being filled, and where everything in it went.
+CREATE TABLE moves (
+    way   text COLLATE "C" NOT NULL PRIMARY KEY CHECK (way IN ('from', 'to')),
+    id    text             NOT NULL,
+    what  text             NOT NULL,
+    done  boolean          NOT NULL,
+    -- Who moves now: of two who do, the later one goes on.
+    token text
+);
+
+-- Refuses what is not to be used: half filled, or moved away.
+CREATE FUNCTION usable_1() RETURNS void
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    found_way text;
+    found_what text;
+BEGIN
+    SELECT m.way, m.what INTO found_way, found_what FROM moves m WHERE m.way = 'to' OR NOT m.done LIMIT 1;
+    IF found_way = 'to' THEN
+        RAISE EXCEPTION '%', found_what USING ERRCODE = 'CM005';
+    ELSIF FOUND THEN
+        RAISE EXCEPTION '%', found_what USING ERRCODE = 'CM004';
+    END IF;
+END $$;

@@ -38,6 +38,7 @@ DECLARE
     next_seq bigint;
     newest_to_go bigint;
 BEGIN
+    PERFORM usable_1();
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;

@@ -17,6 +17,7 @@ DECLARE
     next_of_lane bigint;
     taken record;
 BEGIN
+    PERFORM usable_1();
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;

@@ -45,7 +45,7 @@ pub(crate) fn delay(after: Duration) -> i64 {
 }
 
 /// The lists of a record as the database reads them.
-fn places(put: &PutRow) -> Result<String> {
+pub(crate) fn places(put: &PutRow) -> Result<String> {
     let plain = |text: &str| matches!(stored(text), std::borrow::Cow::Borrowed(_));
     if put.lists.iter().all(|(list, sort)| plain(list) && plain(sort)) {
         return Ok(put.places.clone());

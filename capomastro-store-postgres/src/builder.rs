@@ -1,16 +1,16 @@
 //! How a store is opened.
 
 use crate::{
-    PostgresStore,
+    PostgresStore, PostgresTransfer,
     calls::Calls,
     connect::{Connect, Way, pool_error},
     error,
     hints::Hints,
-    migrate,
+    migrate::{self, May, Purpose},
 };
 use capomastro_core::{
     Error, Result,
-    time::{Clock, SystemClock},
+    time::{Clock, Random, SystemClock, SystemRandom},
 };
 use deadpool_postgres::Pool;
 use futures_util::future::{Either, select};
@@ -152,7 +152,48 @@ impl PostgresStoreBuilder {
         self.open_pool().await.map_err(|e| e.with_operation("open the PostgreSQL store"))
     }
 
+    /// Opens the store to move everything out of it with [`transfer`](capomastro_core::store::transfer::transfer). It must
+    /// exist. Stop every scheduler that uses it first. A call may take ten minutes.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), but a store that was moved away can be opened, to repeat the move or to
+    /// [`reinstate`](capomastro_core::store::transfer::TransferSource::reinstate) it.
+    pub async fn open_source(self) -> Result<PostgresTransfer> {
+        let operation = "open the PostgreSQL store to be moved from";
+        self.open_transfer(Purpose::MoveFrom).await.map_err(|e| e.with_operation(operation))
+    }
+
+    /// Opens the store to move everything into it with [`transfer`](capomastro_core::store::transfer::transfer), making it
+    /// if it is missing. A call may take ten minutes.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), but a half filled store can be opened, to repeat the move.
+    pub async fn open_target(self) -> Result<PostgresTransfer> {
+        let operation = "open the PostgreSQL store to be moved into";
+        self.open_transfer(Purpose::MoveTo).await.map_err(|e| e.with_operation(operation))
+    }
+
+    async fn open_transfer(mut self, purpose: Purpose) -> Result<PostgresTransfer> {
+        self.deadline = Duration::from_secs(600);
+        let opened = self.prepare(purpose).await?;
+        let mover = format!("{:032x}", SystemRandom.bits());
+        Ok(PostgresTransfer {
+            calls: opened.calls,
+            schema: opened.schema,
+            installation: opened.installation,
+            mover,
+        })
+    }
+
     async fn open_pool(self) -> Result<PostgresStore> {
+        let (hints, clock) = (self.hints && !self.behind_pooler, self.clock.clone());
+        let Opened { calls, schema, installation, connect } = self.prepare(Purpose::Use).await?;
+        let hints = connect.filter(|_| hints).map(|connect| Hints::start(connect, &schema, calls.runtime()));
+        Ok(PostgresStore { calls, schema, clock, installation, hints })
+    }
+
+    /// Connects, and sees to the schema.
+    async fn prepare(self, purpose: Purpose) -> Result<Opened> {
         check_schema(&self.schema)?;
         let Some(runtime) = self.runtime.or_else(|| Handle::try_current().ok()) else {
             return Err(Error::config(
@@ -173,8 +214,8 @@ impl PostgresStoreBuilder {
                 (connect.pool(self.connections)?, false, connect.server(), Some(connect))
             }
         };
-        let named = |e: Error| e.with_context("server", &server);
-        let (schema, may, deadline) = (self.schema.clone(), self.migrate, self.deadline);
+        let may = if self.migrate { May::Migrate } else { May::Look };
+        let (schema, deadline) = (self.schema.clone(), self.deadline);
         let opening = pool.clone();
         let found = runtime
             .spawn(async move {
@@ -185,7 +226,7 @@ impl PostgresStoreBuilder {
                     if shared {
                         client.batch_execute("ROLLBACK").await.map_err(error::error)?;
                     }
-                    migrate::prepare(&mut client, &schema, may).await
+                    migrate::prepare(&mut client, &schema, may, purpose).await
                 });
                 match select(prepared, late).await {
                     Either::Left((found, _)) => found,
@@ -194,18 +235,18 @@ impl PostgresStoreBuilder {
             })
             .await
             .unwrap_or_else(|_| Err(error::closed()))
-            .map_err(named)?;
-        let hints = connect
-            .filter(|_| self.hints && !self.behind_pooler)
-            .map(|connect| Hints::start(connect, &self.schema, &runtime));
-        Ok(PostgresStore {
-            calls: Calls::new(pool, shared, server, self.deadline, runtime),
-            schema: self.schema,
-            clock: self.clock,
-            installation: found.installation,
-            hints,
-        })
+            .map_err(|e: Error| e.with_context("server", &server))?;
+        let calls = Calls::new(pool, shared, server, self.deadline, runtime);
+        Ok(Opened { calls, schema: self.schema, installation: found.installation, connect })
     }
+}
+
+/// What every kind of opening comes to.
+struct Opened {
+    calls: Calls,
+    schema: String,
+    installation: String,
+    connect: Option<Connect>,
 }
 
 fn check_schema(schema: &str) -> Result<()> {

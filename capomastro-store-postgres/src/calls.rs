@@ -84,6 +84,10 @@ impl Calls {
         &self.line.server
     }
 
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Takes no more calls; those under way are answered.
     pub(crate) fn close(&self) {
         if !self.line.shared {

@@ -1,6 +1,9 @@
 //! What PostgreSQL says, in the words of the library.
 
-use capomastro_core::{Error, ErrorKind, Retry};
+use capomastro_core::{
+    Error, ErrorKind, Retry,
+    store::refusals::{move_unfinished, moved_away},
+};
 use std::error::Error as _;
 
 /// What a failure means for the call that met it.
@@ -196,6 +199,13 @@ pub(crate) fn effect(e: &tokio_postgres::Error) -> Effect {
 
 /// The library's error for a failure after which nothing was written.
 pub(crate) fn error(e: tokio_postgres::Error) -> Error {
+    if let Some(db) = e.as_db_error() {
+        match db.code().code() {
+            "CM004" => return move_unfinished(db.message()),
+            "CM005" => return moved_away(db.message()),
+            _ => {}
+        }
+    }
     let m = meaning_of(&e);
     let error = Error::new(m.kind, m.what_to_do).with_retry(m.retry);
     // What a server says of a login names the user, never a password.

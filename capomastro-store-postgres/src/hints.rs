@@ -23,10 +23,19 @@ use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
 };
-use tokio_postgres::{AsyncMessage, types::Type};
+use tokio_postgres::{
+    AsyncMessage,
+    types::{ToSql, Type},
+};
 
 /// The shortest time between two hints that are sent.
 const APART: Duration = Duration::from_millis(100);
+
+/// After how long without a hint the connection is tried.
+const QUIET: Duration = Duration::from_secs(20);
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long to wait before connecting again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -106,7 +115,12 @@ impl Line {
     }
 
     async fn once(&self) -> Result<(), tokio_postgres::Error> {
-        let (client, mut connection) = self.connect.config.connect(self.connect.tls.clone()).await?;
+        let connecting = pin!(self.connect.config.connect(self.connect.tls.clone()));
+        // A network that swallows everything is noticed by nobody else.
+        let Either::Left((connected, _)) = select(connecting, SystemClock.sleep(PATIENCE)).await else {
+            return Ok(());
+        };
+        let (client, mut connection) = connected?;
         let own = AtomicI32::new(0);
         let heard = std::future::poll_fn(|cx| {
             loop {
@@ -128,8 +142,18 @@ impl Line {
             own.store(pid.try_get(0)?, Ordering::Relaxed);
             client.batch_execute(&format!("LISTEN \"{}\"", self.channel)).await?;
             loop {
-                self.mark.notified().await;
-                client.query_typed("SELECT pg_notify($1, '')::text", &[(&self.channel, Type::TEXT)]).await?;
+                let is_marked = matches!(
+                    select(pin!(self.mark.notified()), SystemClock.sleep(QUIET)).await,
+                    Either::Left(_)
+                );
+                // Either way it is seen whether the connection still answers.
+                let sent = if is_marked { "SELECT pg_notify($1, '')::text" } else { "SELECT $1" };
+                let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&self.channel, Type::TEXT)];
+                let asked = pin!(client.query_typed(sent, &parameters));
+                match select(asked, SystemClock.sleep(PATIENCE)).await {
+                    Either::Left((answer, _)) => drop(answer?),
+                    Either::Right(_) => return Ok(()),
+                }
                 SystemClock.sleep(APART).await;
             }
         };

@@ -41,12 +41,14 @@ mod calls;
 mod claims;
 mod connect;
 mod error;
+mod fill;
 mod hints;
 mod migrate;
 mod read;
 mod store;
 mod text;
 mod tls;
+mod transfer;
 
 pub use builder::PostgresStoreBuilder;
 /// The pool that [`PostgresStore::with_pool`] takes.
@@ -54,6 +56,7 @@ pub use deadpool_postgres;
 pub use store::PostgresStore;
 /// The client whose `Transaction` [`PostgresStore::commit_in`] takes.
 pub use tokio_postgres;
+pub use transfer::PostgresTransfer;
 
 /// What the README shows is compiled.
 #[cfg(doctest)]

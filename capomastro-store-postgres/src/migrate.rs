@@ -10,6 +10,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_commit.sql"),
     include_str!("../migrations/0003_claims.sql"),
+    include_str!("../migrations/0004_reads.sql"),
+    include_str!("../migrations/0005_moves.sql"),
 ];
 
 /// The version of the schema that this library writes.
@@ -34,6 +36,26 @@ struct Meta {
     /// The oldest version of the library's schema that can still work on it.
     oldest: i64,
     installation: String,
+}
+
+/// What a process may do to a schema.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum May {
+    /// Make and change it.
+    Migrate,
+    /// Use it as it is.
+    Look,
+}
+
+/// What a store is opened for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Schedulers.
+    Use,
+    /// Moving everything out of it.
+    MoveFrom,
+    /// Moving everything into it.
+    MoveTo,
 }
 
 /// What is to be done with a schema.
@@ -70,8 +92,8 @@ fn judge(schema: i64, oldest: i64) -> Result<Judgement> {
 }
 
 /// Brings a schema to this version, or says why not. Several processes may do so at once: the later ones find the work done.
-pub(crate) async fn prepare(client: &mut Client, schema: &str, may_migrate: bool) -> Result<Found> {
-    prepared(client, schema, may_migrate).await.map_err(|f| match f {
+pub(crate) async fn prepare(client: &mut Client, schema: &str, may: May, purpose: Purpose) -> Result<Found> {
+    prepared(client, schema, may, purpose).await.map_err(|f| match f {
         Failure::Refused(e) => e,
         Failure::Failed(e) if e.code().is_some_and(|c| matches!(c.code(), "42P07" | "42723" | "42710")) => Error::config(
             "the schema has tables or functions of another program, or a part of ours: give the store a schema of its own, or drop what is in it",
@@ -82,7 +104,7 @@ pub(crate) async fn prepare(client: &mut Client, schema: &str, may_migrate: bool
     })
 }
 
-async fn prepared(client: &mut Client, schema: &str, may_migrate: bool) -> Result<Found, Failure> {
+async fn prepared(client: &mut Client, schema: &str, may: May, purpose: Purpose) -> Result<Found, Failure> {
     let server = client
         .query_typed_one(
             "SELECT current_setting('server_version_num')::integer, current_setting('server_version'), \
@@ -106,7 +128,12 @@ async fn prepared(client: &mut Client, schema: &str, may_migrate: bool) -> Resul
     let mut meta = look(client, schema).await?;
     let judged = meta.as_ref().map_or(Ok(Judgement::Migrate(1)), |m| judge(m.schema, m.oldest))?;
     if let Judgement::Migrate(_) = judged {
-        if !may_migrate {
+        if meta.is_none() && purpose == Purpose::MoveFrom {
+            return Err(Error::config("there is no store in this schema: give the one that is to be moved")
+                .with_context("schema", schema)
+                .into());
+        }
+        if may == May::Look {
             return Err(Error::config(
                 "the schema of the store is missing or older than this version of the library, and this process may not change it: open the store once with a user who may",
             )
@@ -121,6 +148,9 @@ async fn prepared(client: &mut Client, schema: &str, may_migrate: bool) -> Resul
     })?;
     complete(client, schema).await?;
     mend_event_base(client, schema).await?;
+    if purpose == Purpose::Use {
+        client.query_typed(&statement(schema, "SELECT @.usable_1()::text"), &[]).await?;
+    }
     Ok(Found { server_version, installation: meta.installation })
 }
 
@@ -247,7 +277,8 @@ async fn complete(client: &Client, schema: &str) -> Result<(), Failure> {
     }
 }
 
-const RELATIONS: [&str; 13] = [
+const RELATIONS: [&str; 14] = [
+    "moves",
     "counter",
     "records",
     "records_by_name",
@@ -263,7 +294,22 @@ const RELATIONS: [&str; 13] = [
     "migrations",
 ];
 
-const FUNCTIONS: [&str; 5] = ["now_1", "later_1", "commit_1", "claim_1", "put_back_1"];
+const FUNCTIONS: [&str; 14] = [
+    "now_1",
+    "later_1",
+    "usable_1",
+    "commit_1",
+    "claim_1",
+    "put_back_1",
+    "get_1",
+    "list_1",
+    "by_name_1",
+    "events_1",
+    "begin_move_1",
+    "finish_move_1",
+    "retire_1",
+    "reinstate_1",
+];
 
 /// Numbers of events follow those of transactions. After a restore into another server these are lower, and so the base to
 /// which they are added is raised.

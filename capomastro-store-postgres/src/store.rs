@@ -148,7 +148,7 @@ impl Call for Check {
             "UPDATE @.meta SET value = value WHERE name = 'installation' \
              RETURNING value, @.now_1($1), current_setting('server_version'), \
                (SELECT m.value::bigint FROM @.meta m WHERE m.name = 'schema'), \
-               (SELECT m.value::bigint FROM @.meta m WHERE m.name = 'oldest')",
+               (SELECT m.value::bigint FROM @.meta m WHERE m.name = 'oldest'), @.usable_1()::text",
         );
         let row = client.query_typed_opt(&sql, &[(&self.given, Type::INT8)]).await?;
         let Some(row) = row else { return Err(migrate::changed().into()) };

@@ -29,6 +29,12 @@ impl From<rusqlite::Error> for Stop {
     }
 }
 
+impl From<Failure> for Stop {
+    fn from(f: Failure) -> Self {
+        Self::Broken(f)
+    }
+}
+
 impl From<Error> for Stop {
     fn from(e: Error) -> Self {
         Self::Refused(e)
@@ -86,7 +92,7 @@ pub(crate) fn time(clock: &dyn Clock) -> Result<Timestamp> {
 }
 
 /// What is stored of a record that is to be written.
-struct Stored {
+pub(crate) struct Stored {
     id: i64,
     version: i64,
     format: i64,
@@ -155,14 +161,19 @@ fn claim_for<'b>(batch: &'b BatchRows, task: &str) -> Option<&'b Claim> {
 }
 
 pub(crate) fn due_row(r: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    due_row_from(r, 0)
+}
+
+/// The same, whose first column is this one.
+pub(crate) fn due_row_from(r: &SqlRow<'_>, first: usize) -> rusqlite::Result<Row> {
     Ok(Row {
-        lane: r.get(0)?,
-        due_at: r.get(1)?,
-        holder: r.get(2)?,
-        ticket: r.get(3)?,
-        nudge_at: r.get(4)?,
-        note: r.get(5)?,
-        format: r.get(6)?,
+        lane: r.get(first)?,
+        due_at: r.get(first + 1)?,
+        holder: r.get(first + 2)?,
+        ticket: r.get(first + 3)?,
+        nudge_at: r.get(first + 4)?,
+        note: r.get(first + 5)?,
+        format: r.get(first + 6)?,
     })
 }
 
@@ -228,13 +239,13 @@ fn check_names(conn: &Connection, batch: &BatchRows, stored: &BTreeMap<&str, Sto
     Ok(())
 }
 
-fn owner_of_name(conn: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+pub(crate) fn owner_of_name(conn: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
     conn.prepare_cached("SELECT key FROM capomastro_names WHERE name = ?1")?
         .query_row([name], |r| r.get(0))
         .optional()
 }
 
-fn owner_of_place(conn: &Connection, list: &str, sort: &str) -> rusqlite::Result<Option<String>> {
+pub(crate) fn owner_of_place(conn: &Connection, list: &str, sort: &str) -> rusqlite::Result<Option<String>> {
     conn.prepare_cached("SELECT key FROM capomastro_lists WHERE list = ?1 AND sort = ?2")?
         .query_row([list, sort], |r| r.get(0))
         .optional()
@@ -318,7 +329,12 @@ fn free_places(conn: &Connection, key: &str, before: &Stored) -> Result<(), Stop
 }
 
 /// The one place that writes a record. Columns of their own for a hot kind belong here.
-fn write_record(conn: &Connection, put: &PutRow, before: Option<&Stored>, version: i64) -> Result<(), Stop> {
+pub(crate) fn write_record(
+    conn: &Connection,
+    put: &PutRow,
+    before: Option<&Stored>,
+    version: i64,
+) -> Result<(), Stop> {
     match before {
         Some(stored) => {
             conn.prepare_cached(
@@ -358,7 +374,7 @@ fn write_record(conn: &Connection, put: &PutRow, before: Option<&Stored>, versio
     Ok(())
 }
 
-fn write_due(conn: &Connection, task: &str, rank: i64, after: &After) -> Result<(), Stop> {
+pub(crate) fn write_due(conn: &Connection, task: &str, rank: i64, after: &After) -> Result<(), Stop> {
     match after {
         After::Same => {}
         After::Gone => {

@@ -1,8 +1,9 @@
 //! How a store is opened.
 
 use crate::{
-    SqliteStore,
-    connect::{Identity, check_library, check_path, open_reader, open_writer},
+    SqliteStore, SqliteTransfer,
+    connect::{Identity, check_library, check_path, open_alone, open_reader, open_writer},
+    moves::{check_usable, check_whole},
     read::Readers,
     writer::{Settings, Writer},
 };
@@ -72,16 +73,53 @@ impl SqliteStoreBuilder {
     /// # Errors
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) for a path that cannot be a store: a folder, a network file system,
     /// another program's database. [`NewerFormat`](ErrorKind::NewerFormat), [`Corrupt`](ErrorKind::Corrupt),
-    /// [`ReadOnly`](ErrorKind::ReadOnly), [`StorageFull`](ErrorKind::StorageFull), or
-    /// [`Unavailable`](ErrorKind::Unavailable) while another process keeps it locked. Each says what to do.
+    /// [`ReadOnly`](ErrorKind::ReadOnly), also for a store that was moved away or is half filled,
+    /// [`StorageFull`](ErrorKind::StorageFull), or [`Unavailable`](ErrorKind::Unavailable) while another process keeps it
+    /// locked. Each says what to do.
     pub fn open(self) -> Result<SqliteStore> {
         self.open_file().map_err(|e| e.with_operation("open the SQLite store"))
+    }
+
+    /// Opens the file to move everything out of it with [`transfer`](capomastro_core::store::transfer::transfer). It must
+    /// exist; nobody else may have it open, in this process or another one, until the handle is closed.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), but a store that was moved away can be opened, to repeat the move or to
+    /// [`reinstate`](capomastro_core::store::transfer::TransferSource::reinstate) it.
+    /// [`Unavailable`](ErrorKind::Unavailable) while anybody else has it open.
+    pub fn open_source(self) -> Result<SqliteTransfer> {
+        self.open_transfer(false).map_err(|e| e.with_operation("open the SQLite store to be moved from"))
+    }
+
+    /// Opens the file to move everything into it with [`transfer`](capomastro_core::store::transfer::transfer), making it if
+    /// it is missing; nobody else may have it open, in this process or another one, until the handle is closed.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), but a half filled store can be opened, to repeat the move.
+    /// [`Unavailable`](ErrorKind::Unavailable) while anybody else has it open.
+    pub fn open_target(self) -> Result<SqliteTransfer> {
+        self.open_transfer(true).map_err(|e| e.with_operation("open the SQLite store to be moved into"))
+    }
+
+    fn open_transfer(self, makes: bool) -> Result<SqliteTransfer> {
+        check_library(rusqlite::version_number())?;
+        let path = check_path(&self.path)?;
+        let conn = open_alone(&path, self.busy_timeout, makes)?;
+        if !makes {
+            check_whole(&conn)
+                .map_err(|f| f.error(&path))?
+                .map_err(|e| e.with_context("file", path.display()))?;
+        }
+        SqliteTransfer::start(path, conn).map_err(no_thread)
     }
 
     fn open_file(self) -> Result<SqliteStore> {
         check_library(rusqlite::version_number())?;
         let path = check_path(&self.path)?;
         let writer = open_writer(&path, self.busy_timeout)?;
+        check_usable(&writer)
+            .map_err(|f| f.error(&path))?
+            .map_err(|e| e.with_context("file", path.display()))?;
         let identity = Identity::of(&path);
         let readers =
             (0..self.readers).map(|_| open_reader(&path, self.busy_timeout)).collect::<Result<Vec<_>>>()?;
@@ -92,15 +130,8 @@ impl SqliteStoreBuilder {
             busy: self.busy_timeout,
             idle: self.idle_after,
         };
-        let thread = |e: std::io::Error| {
-            Error::new(
-                ErrorKind::Unavailable,
-                "a thread of the store cannot be started: raise the limit on threads (ulimit -u)",
-            )
-            .with_source(e)
-        };
-        let readers = Readers::start(&path, readers, &alive).map_err(thread)?;
-        let writer = Writer::start(writer, settings, alive).map_err(thread)?;
+        let readers = Readers::start(&path, readers, &alive).map_err(no_thread)?;
+        let writer = Writer::start(writer, settings, alive).map_err(no_thread)?;
         Ok(SqliteStore {
             path,
             identity,
@@ -111,4 +142,12 @@ impl SqliteStoreBuilder {
             ended: Mutex::new(ended),
         })
     }
+}
+
+fn no_thread(e: std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "a thread of the store cannot be started: raise the limit on threads (ulimit -u)",
+    )
+    .with_source(e)
 }

@@ -95,26 +95,64 @@ const fn network_file_system(magic: i64) -> Option<&'static str> {
 /// # Errors
 /// What keeps it from being opened, with what to do about it.
 pub(crate) fn open_writer(path: &Path, busy: Duration) -> Result<Connection> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut conn = Connection::open_with_flags(path, flags).map_err(|e| explain(e, path))?;
+    let conn = connect(path, busy, OpenFlags::SQLITE_OPEN_CREATE)?;
+    prepare(conn, path, |e| explain(e, path))
+}
+
+/// The same, for as long as nobody else has the file open; whoever wants to open it later waits in vain. A missing file is
+/// made only if `makes` says so.
+///
+/// # Errors
+/// Besides those of [`open_writer`]: [`Unavailable`](ErrorKind::Unavailable) while anybody else has it open.
+pub(crate) fn open_alone(path: &Path, busy: Duration, makes: bool) -> Result<Connection> {
+    if !makes && !path.is_file() {
+        return Err(at(
+            Error::config("no file is there: give the path of the store that is to be moved"),
+            path,
+        ));
+    }
+    let flags = if makes { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
+    let conn = connect(path, busy, flags)?;
+    // Before the first read, or the log's shared memory would be used, and with it no lock against others
+    // (<https://sqlite.org/wal.html#noshm>).
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(|e| explain(e, path))?;
+    prepare(conn, path, |e| {
+        match e.is_busy() {
+        true => at(
+            Error::new(
+                ErrorKind::Unavailable,
+                "the store is open elsewhere: stop every scheduler and program that uses it, close it, and try again",
+            )
+            .with_source(e),
+            path,
+        ),
+        false => explain(e, path),
+    }
+    })
+}
+
+fn connect(path: &Path, busy: Duration, more: OpenFlags) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
+    let conn = Connection::open_with_flags(path, flags).map_err(|e| explain(e, path))?;
     conn.busy_timeout(busy).map_err(|e| explain(e, path))?;
+    Ok(conn)
+}
+
+fn prepare(mut conn: Connection, path: &Path, explain: impl Fn(Failure) -> Error) -> Result<Connection> {
     // Read first: nothing of a file that is not ours may be changed, not even its journal mode.
-    let _found = look_first(&conn).map_err(|e| explain(e, path))?.map_err(|e| at(e, path))?;
-    if conn.is_readonly("main").map_err(|e| explain(e, path))? {
+    let _found = look_first(&conn).map_err(&explain)?.map_err(|e| at(e, path))?;
+    if conn.is_readonly("main").map_err(|e| explain(e.into()))? {
         return Err(read_only(path));
     }
-    to_wal(&conn).map_err(|e| explain(e, path))?.map_err(|e| at(e, path))?;
-    settle(&conn).map_err(|e| explain(e, path))?;
-    migrate(&mut conn).map_err(|e| explain(e, path))?.map_err(|e| at(e, path))?;
+    to_wal(&conn).map_err(&explain)?.map_err(|e| at(e, path))?;
+    settle(&conn).map_err(&explain)?;
+    migrate(&mut conn).map_err(&explain)?.map_err(|e| at(e, path))?;
     Ok(conn)
 }
 
 /// Opens the file for reading, beside a writer that was opened before.
 pub(crate) fn open_reader(path: &Path, busy: Duration) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags).map_err(|e| explain(e, path))?;
-    conn.busy_timeout(busy).map_err(|e| explain(e, path))?;
+    let conn = connect(path, busy, OpenFlags::empty())?;
     settle(&conn).map_err(|e| explain(e, path))?;
     conn.pragma_update(None, "query_only", true).map_err(|e| explain(e, path))?;
     Ok(conn)

@@ -29,6 +29,12 @@
 //! Any number of processes of one machine may open the same file; each may write. What keeps them apart is in the file
 //! itself: versions, claims and tickets. Their clocks are one, since the machine is one. Network file systems are refused.
 //!
+//! # Moving
+//!
+//! A whole installation can be moved into another store, and into this one:
+//! [`open_source`](SqliteStoreBuilder::open_source), [`open_target`](SqliteStoreBuilder::open_target) and
+//! [`transfer`](capomastro_core::store::transfer::transfer).
+//!
 //! # Tables of one's own
 //!
 //! An embedder may keep tables in the same file, and write to both in one transaction: see [`SqliteStore::commit_in`].
@@ -40,16 +46,20 @@ mod claims;
 mod connect;
 mod copy;
 mod error;
+mod fill;
 mod log;
 mod migrate;
+mod moves;
 mod read;
 mod store;
+mod transfer;
 mod writer;
 
 pub use builder::SqliteStoreBuilder;
 /// The SQLite binding whose `Transaction` [`SqliteStore::commit_in`] takes.
 pub use rusqlite;
 pub use store::SqliteStore;
+pub use transfer::SqliteTransfer;
 
 /// What the README shows is compiled, and run where it can be.
 #[cfg(doctest)]

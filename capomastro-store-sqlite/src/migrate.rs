@@ -8,7 +8,8 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(crate) const APPLICATION_ID: i32 = 0x4341_504f;
 
 /// What makes each version of the schema out of the one before; see `migrations/NOTES.md`.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_moves.sql")];
 
 /// The version of the schema that this library writes.
 pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;

@@ -1,8 +1,10 @@
 //! Histories of schedulers under attack: kept seeds, some hundred new ones, the same on both stores and in another process.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use capomastro_store_postgres::PostgresStore;
 use capomastro_store_sqlite::SqliteStore;
 use capomastro_testkit::simulator::Simulation;
+use capomastro_tests::postgres::shared;
 use std::{process::Command, sync::Arc};
 
 /// Where the seeds stand that ever failed.
@@ -29,6 +31,31 @@ fn a_history_is_the_same_on_a_sqlite_file() {
         let (memory, file) = (Simulation::new(seed).run(), on_file(seed, folder.path()).run());
         assert_eq!(file.violations, [], "seed {seed}");
         assert_eq!(memory.digest, file.digest, "seed {seed} went another way on the file");
+    }
+}
+
+/// The same history in a schema of a PostgreSQL database.
+fn in_database(seed: u64, url: &str, runtime: &tokio::runtime::Runtime) -> Simulation {
+    let (url, handle) = (url.to_owned(), runtime.handle().clone());
+    Simulation::new(seed).over(move |clock| {
+        let store = PostgresStore::builder(url.as_str())
+            .schema(format!("seed_{seed}"))
+            .clock(Arc::new(clock))
+            .runtime(handle.clone())
+            .hints(false)
+            .connections(1);
+        Arc::new(handle.block_on(store.open()).unwrap())
+    })
+}
+
+#[test]
+fn a_history_is_the_same_in_a_postgresql_database() {
+    let Some(cluster) = shared() else { return };
+    let (url, runtime) = (cluster.create_database(), tokio::runtime::Runtime::new().unwrap());
+    for seed in (1..=20).chain(kept()) {
+        let (memory, database) = (Simulation::new(seed).run(), in_database(seed, &url, &runtime).run());
+        assert_eq!(database.violations, [], "seed {seed}");
+        assert_eq!(memory.digest, database.digest, "seed {seed} went another way in the database");
     }
 }
 

@@ -6,6 +6,7 @@ pub mod due;
 mod record;
 pub mod refusals;
 pub mod rows;
+pub mod transfer;
 
 pub use batch::*;
 pub use draft::Draft;

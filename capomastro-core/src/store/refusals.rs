@@ -88,3 +88,30 @@ pub fn check_lanes(ask: &ClaimAsk) -> Result<()> {
         None => Ok(()),
     }
 }
+
+/// A store into which a move was begun and not finished is opened or written: half of an installation is in it.
+pub fn move_unfinished(from: impl Display) -> Error {
+    Error::new(
+        ErrorKind::ReadOnly,
+        "a move into this store was begun and not finished: repeat the move, or give another store",
+    )
+    .with_context("from", from)
+}
+
+/// A store is opened or written from which everything was moved.
+pub fn moved_away(to: impl Display) -> Error {
+    Error::new(
+        ErrorKind::ReadOnly,
+        "everything in this store was moved to another one: give that one, or, if its move was never finished, repeat the move or reinstate this store",
+    )
+    .with_context("moved_to", to)
+}
+
+/// Something is to be moved into a store that holds something else.
+pub fn target_in_use(target: impl Display) -> Error {
+    Error::new(
+        ErrorKind::AlreadyExists,
+        "the store into which is to be moved is in use, or was begun to be filled from another one: give a new, empty store",
+    )
+    .with_context("target", target)
+}

@@ -139,7 +139,7 @@ pub fn unsigned(number: i64) -> Result<u64> {
 }
 
 /// A number given by a caller, as databases count; one that they cannot hold is never stored.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(-1)
 }
 
@@ -208,7 +208,7 @@ pub fn encode_put_backs(items: &[PutBack]) -> Result<Vec<PutBackRow>> {
     items.iter().map(row).collect()
 }
 
-fn encode_record(record: &Record, expect: Option<Version>) -> Result<PutRow> {
+pub(super) fn encode_record(record: &Record, expect: Option<Version>) -> Result<PutRow> {
     let key = record.key().to_string();
     let lists: Vec<_> = record.lists().into_iter().map(|(l, s)| (l.as_str().to_owned(), s)).collect();
     Ok(PutRow {
@@ -233,7 +233,7 @@ fn encode_due(change: &DueChange) -> Result<DueChangeRow> {
 
 /// The place of a kind of task among those that are due at the same time: the order of `Task` itself. Stored, so with gaps
 /// for kinds that come later.
-const fn rank(task: Task) -> i64 {
+pub(super) const fn rank(task: Task) -> i64 {
     match task {
         Task::Look(_) => 10,
         Task::Evaluate(_) => 20,
@@ -245,7 +245,7 @@ const fn rank(task: Task) -> i64 {
     }
 }
 
-fn encode_event(event: &Event) -> Result<EventRow> {
+pub(super) fn encode_event(event: &Event) -> Result<EventRow> {
     Ok(EventRow {
         dependency: event.dependency.map(|d| d.to_string()),
         project: event.project.map(|p| p.to_string()),
@@ -282,7 +282,8 @@ pub fn decode_stored(row: &RecordRow, stored: impl FnOnce(String) -> String) -> 
     if stored(record.key().to_string()) != row.key {
         return Err(damaged("the key of a record", &row.key));
     }
-    Ok(Versioned { version: unsigned(row.version)?, record })
+    let version = unsigned(row.version).map_err(|_| damaged("the version of a record", &row.key))?;
+    Ok(Versioned { version, record })
 }
 
 /// The event of a row.
@@ -294,7 +295,8 @@ pub fn decode_event(seq: i64, at: i64, format: i64, data: &str) -> Result<Stored
         return Err(newer_format(format_args!("event/{seq}"), format));
     }
     let event = serde_json::from_str(data).map_err(|e| damaged("an event", seq).with_source(e))?;
-    Ok(StoredEvent { seq: unsigned(seq)?, at: timestamp(at)?, event })
+    let at = timestamp(at).map_err(|_| damaged("the time of an event", seq))?;
+    Ok(StoredEvent { seq: unsigned(seq)?, at, event })
 }
 
 /// A due row as it can be read.

@@ -6,6 +6,7 @@ mod bad_files;
 mod embedder;
 mod full_disk;
 mod groups;
+mod moving;
 mod newer;
 mod power_cut;
 mod processes;

@@ -17,7 +17,7 @@ use std::{
 };
 
 /// This program again, as a process with a part of its own.
-fn process(part: &str, path: &Path, name: &str) -> Child {
+pub(crate) fn process(part: &str, path: &Path, name: &str) -> Child {
     Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "processes::plays_its_part", "--nocapture"])
         .env("CAPOMASTRO_TEST_PART", part)
@@ -30,11 +30,11 @@ fn process(part: &str, path: &Path, name: &str) -> Child {
 }
 
 /// What a process has said, line by line; lines are marked, since the test's own output is there too.
-fn said(line: &str) -> Option<&str> {
+pub(crate) fn said(line: &str) -> Option<&str> {
     line.split_once("> ").map(|(_, said)| said.trim())
 }
 
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     println!("> {what}");
     std::io::stdout().flush().expect("a reader");
 }
@@ -58,6 +58,7 @@ fn plays_its_part() {
         }
         "claim" => wait(claim(&open(path), &name)),
         "write" => wait(write_for_ever(&open(path), &name)),
+        "move" => crate::moving::stopped::plays(path, Path::new(&name)),
         other => panic!("no such part: {other}"),
     }
 }

@@ -93,7 +93,8 @@ impl Wake for Unpark {
 pub(super) fn at_once<T>(call: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
-    let mut call = pin!(call);
+    // Inside a task of a Tokio runtime, what is polled too often without a pause is never ready.
+    let mut call = pin!(tokio::task::unconstrained(call));
     loop {
         if let Poll::Ready(answer) = call.as_mut().poll(&mut context) {
             return answer;

@@ -54,7 +54,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// With fsync, as in production: for figures, and for tests that kill the server.
+    /// With fsync, as in production: for figures. What a server has written survives its own death without that; only the death
+    /// of the machine is different, and a recovery is much slower on a busy disk.
     #[must_use]
     pub fn durable(self) -> Self {
         Self { is_durable: true, ..self }
@@ -233,7 +234,6 @@ impl Cluster {
     ///
     /// # Panics
     /// If one fails.
-    #[expect(clippy::must_use_candidate, reason = "most statements are for what they do")]
     pub fn sql(&self, database: &str, statements: &str) -> String {
         self.try_sql(database, statements).unwrap_or_else(|e| panic!("{statements}: {e:?}"))
     }
@@ -264,7 +264,7 @@ impl Cluster {
         Ok(rows.iter().filter_map(line).collect::<Vec<_>>().join("\n"))
     }
 
-    /// Stops it as a power cut would: no checkpoint, connections are dropped, and the next start recovers. Returns when the
+    /// Stops it as its death would: no checkpoint, connections are dropped, and the next start recovers. Returns when the
     /// server is gone; does nothing if it does not run.
     pub fn stop_immediate(&self) {
         self.stop_by(Signal::QUIT);

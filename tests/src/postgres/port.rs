@@ -14,7 +14,7 @@ const COUNT: u32 = 12_000;
 pub(super) fn listen() -> TcpListener {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Processes side by side start far from each other.
-    let start = std::process::id().wrapping_mul(37);
+    let start = std::process::id().wrapping_mul(601);
     for _ in 0..COUNT {
         let port = FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = u16::try_from(port).expect("below 32000");
