@@ -33,17 +33,28 @@ pub struct FaultyStore {
     inner: Arc<dyn StateStore>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     commits: Arc<Mutex<usize>>,
+    away: Arc<Mutex<usize>>,
 }
 
 impl FaultyStore {
     /// This store, faultless so far.
     pub fn new(inner: Arc<dyn StateStore>) -> Self {
-        Self { inner, faults: Arc::default(), commits: Arc::default() }
+        Self { inner, faults: Arc::default(), commits: Arc::default(), away: Arc::default() }
     }
 
     /// What goes wrong with the next commits, in order.
     pub fn next_commits(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+    }
+
+    /// How often its next checks find nobody there.
+    pub fn is_away_for(&self, checks: usize) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = checks;
+    }
+
+    /// How many more checks will find nobody there.
+    pub fn away(&self) -> usize {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many commits were asked for.
@@ -64,6 +75,15 @@ fn unknown() -> Error {
 #[async_trait]
 impl StateStore for FaultyStore {
     async fn check(&self) -> Result<StoreInfo> {
+        let is_away = {
+            let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_away = *away > 0;
+            *away = away.saturating_sub(1);
+            is_away
+        };
+        if is_away {
+            return Err(Error::new(ErrorKind::Unavailable, "the test says that nobody is there"));
+        }
         self.inner.check().await
     }
     async fn get(&self, keys: &[Key]) -> Result<Snapshot> {

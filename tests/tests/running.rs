@@ -1,17 +1,18 @@
 //! The loop that runs a scheduler: it looks, wakes, lets nothing slow hold up the rest, and stops.
 
 use capomastro_core::{
+    ErrorKind, InMemoryStore,
     events::EventKind,
     launch::Outcome,
     model::{Phase, Policy},
     scheduler::TriggerRequest,
 };
 use capomastro_testkit::{
-    ControllableLauncher,
+    ControllableLauncher, ManualClock, ScriptedProbe,
     fakes::{FakeBuild, Mode},
 };
-use capomastro_tests::Stage;
-use std::time::Duration;
+use capomastro_tests::{Fault, FaultyStore, Stage};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// Runs the scheduler's loop beside `act`, with time that moves to whoever sleeps next.
@@ -65,6 +66,51 @@ async fn the_loop_looks_builds_and_stops() {
     })
     .await;
     assert_eq!(stage.built("a"), ["r1", "r2"]);
+}
+
+/// A loop over a store that does not answer at first.
+fn away(checks: usize) -> (Stage, FaultyStore) {
+    let clock = ManualClock::new();
+    let store = FaultyStore::new(Arc::new(InMemoryStore::new(Arc::new(clock.clone()))));
+    store.is_away_for(checks);
+    let launcher = ControllableLauncher::auto_succeed();
+    let stage = Stage::over(Arc::new(store.clone()), clock, ScriptedProbe::new(), launcher, |b| b);
+    (stage, store)
+}
+
+#[tokio::test]
+async fn the_loop_waits_for_a_store_that_does_not_answer_at_its_start() {
+    let (stage, store) = away(3);
+    stage.probe.set("a", "r1");
+    stage.define("a", &[], Policy::default()).await;
+    // The check is answered at last, and then what the loop writes first is not.
+    store.next_commits([Fault::Fails(ErrorKind::TimedOut), Fault::Fails(ErrorKind::Unavailable)]);
+    run_beside(&stage, async |stage, stop| {
+        run_until(stage, |s| s.launcher.builds().iter().any(FakeBuild::is_ended)).await;
+        stop.send(()).unwrap();
+    })
+    .await;
+    assert_eq!(stage.built("a"), ["r1"]);
+}
+
+#[tokio::test]
+async fn the_loop_can_be_stopped_while_it_waits_for_a_store() {
+    let (stage, store) = away(usize::MAX);
+    run_beside(&stage, async |stage, stop| {
+        run_until(stage, |_| store.away() < usize::MAX - 3).await;
+        stop.send(()).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_loop_ends_over_a_store_that_cannot_be_used() {
+    let (stage, store) = away(0);
+    for kind in [ErrorKind::ReadOnly, ErrorKind::PermissionDenied] {
+        store.next_commits([Fault::Fails(kind)]);
+        let ended = stage.scheduler.run(std::future::pending()).await.unwrap_err();
+        assert_eq!(ended.kind(), kind, "{ended}");
+    }
 }
 
 #[tokio::test]
@@ -141,7 +187,7 @@ trait Now {
     fn monotonic_now(&self) -> Duration;
 }
 
-impl Now for capomastro_testkit::ManualClock {
+impl Now for ManualClock {
     fn monotonic_now(&self) -> Duration {
         capomastro_core::time::Clock::monotonic(self).0
     }

@@ -1,7 +1,7 @@
 //! Ticking until told to stop, without letting one slow task hold up the rest.
 
 use super::{Inner, Scheduler};
-use crate::{Result, error::ErrorKind, schedule::backoff, store::Lane, time::until};
+use crate::{Result, Retry, error::ErrorKind, schedule::backoff, store::Lane, time::until};
 use futures_util::{
     StreamExt,
     future::{Either, FusedFuture, select},
@@ -20,10 +20,11 @@ impl Scheduler {
     /// answer for a while is asked again.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
         let inner = self.inner.as_ref();
-        let info = inner.store.check().await?;
-        tracing::info!(store = %info.description, holder = %inner.holder, "scheduler started");
-        inner.start_house().await?;
         let mut shutdown = pin!(futures_util::FutureExt::fuse(shutdown));
+        match select(shutdown.as_mut(), pin!(inner.begin())).await {
+            Either::Left(((), _)) => return Ok(()),
+            Either::Right((begun, _)) => begun?,
+        }
         let mut running = FuturesUnordered::new();
         let mut busy: BTreeMap<Lane, usize> = BTreeMap::new();
         let mut failures = 0_u32;
@@ -54,7 +55,7 @@ impl Scheduler {
                 Err(e) => {
                     failures = failures.saturating_add(1);
                     tracing::warn!(error = %e.report(), "the store cannot be asked for due work");
-                    backoff(failures, Duration::from_millis(100), false).min(Duration::from_secs(10))
+                    pause(failures)
                 }
             };
             let idle = async {
@@ -90,7 +91,35 @@ impl Scheduler {
     }
 }
 
+/// How long to wait after the store could not be asked, so many times in a row.
+fn pause(failures: u32) -> Duration {
+    backoff(failures, Duration::from_millis(100), false).min(Duration::from_secs(10))
+}
+
 impl Inner {
+    /// Finds out that the store can be used; waits for one that does not answer.
+    async fn begin(&self) -> Result<()> {
+        let mut failures = 0_u32;
+        loop {
+            let begun = async {
+                let info = self.store.check().await?;
+                self.start_house().await.map(|()| info)
+            };
+            match begun.await {
+                Ok(info) => {
+                    tracing::info!(store = %info.description, holder = %self.holder, "scheduler started");
+                    return Ok(());
+                }
+                Err(e) if e.retry() == Retry::Never => return Err(e),
+                Err(e) => {
+                    failures = failures.saturating_add(1);
+                    tracing::warn!(error = %e.report(), "the store does not answer yet");
+                    self.clock.sleep(pause(failures)).await;
+                }
+            }
+        }
+    }
+
     /// Waits for a hint that was not seen yet.
     async fn hinted(&self, seen: &mut u64) {
         match &self.hints {

@@ -1,13 +1,15 @@
 //! The whole chain over a disk that fails under the scheduler's SQLite.
 
 use crate::{
-    loops::{Chance, something_new},
-    process::{Process, database},
+    chance::{Chance, something_new},
+    kept::database,
+    process::Process,
     shim::{Action, DATABASE, EIO, ENOSPC, Fault, SYNC, Shim, TRUNCATE, WAL, WRITE, When},
     walked::LEASES,
     world::{Kind, World},
 };
 use capomastro_core::time::{Clock as _, SystemClock};
+use std::time::Duration;
 
 const STORE: u64 = DATABASE + WAL;
 
@@ -82,7 +84,7 @@ async fn a_disk_that_fails_at_random_under_schedulers_that_are_killed_too() {
         for _ in 0..3 {
             something_new(&world, &chance).await;
             world.advance(4);
-            SystemClock.sleep(chance.moment() / 4).await;
+            SystemClock.sleep(Duration::from_millis(chance.below(125))).await;
         }
         assert!(!scheduler.has_died(), "a scheduler over a bad disk goes on trying");
         failures += shim.fired();

@@ -39,9 +39,11 @@ pub(crate) const POINTS: [&str; 12] = [
 pub(crate) struct Place {
     pub(crate) point: String,
     pub(crate) time: u64,
+    /// It is frozen there, not killed.
+    pub(crate) freezes: bool,
 }
 
-/// Counts the points that this process comes to, and kills it with `SIGKILL` at one of them.
+/// Counts the points that this process comes to, and kills it with `SIGKILL` at one of them, or freezes it with `SIGSTOP`.
 #[derive(Clone, Debug)]
 pub(crate) struct Points {
     last: Option<Place>,
@@ -58,6 +60,10 @@ impl Points {
         if let Some(last) = self.last.as_ref().filter(|l| l.point == name)
             && self.passed.fetch_add(1, Ordering::SeqCst) + 1 == last.time
         {
+            if last.freezes {
+                kill_process(getpid(), Signal::STOP).unwrap();
+                return;
+            }
             kill_process(getpid(), Signal::KILL).unwrap();
             loop {
                 std::thread::park();

@@ -1,7 +1,8 @@
 //! The whole chain on a disk without room.
 
 use crate::{
-    process::{Process, database},
+    kept::database,
+    process::Process,
     walked::LEASES,
     world::{Kind, World, eventually},
 };

@@ -4,9 +4,12 @@
 
 mod ahead;
 mod broken;
+mod chance;
 mod checks;
 mod deadly;
 mod full;
+#[allow(clippy::unused_async, reason = "the other store is opened by waiting")]
+mod kept;
 mod killed;
 mod loops;
 mod process;

@@ -1,8 +1,8 @@
 //! A scheduler as a process of its own: this test binary, executed again.
 
 use crate::{
-    ahead::Ahead,
     deadly::{Deadly, Place, Points},
+    kept::{self, Store},
     world::World,
 };
 use async_trait::async_trait;
@@ -14,7 +14,6 @@ use capomastro_core::{
 };
 use capomastro_probes::git::GitProbe;
 use capomastro_process::{CommandLauncher, ProcessRunner};
-use capomastro_store_sqlite::SqliteStore;
 use serde_json::Value;
 use std::{
     fs::OpenOptions,
@@ -28,8 +27,9 @@ use std::{
 
 const ROOT: &str = "CAPOMASTRO_TEST_ROOT";
 const NAME: &str = "CAPOMASTRO_TEST_NAME";
-/// The point at which it kills itself, and at which time.
-const LAST: [&str; 2] = ["CAPOMASTRO_TEST_LAST_POINT", "CAPOMASTRO_TEST_LAST_TIME"];
+/// The point at which it kills itself, or freezes if that is said, and at which time.
+const LAST: [&str; 3] =
+    ["CAPOMASTRO_TEST_LAST_POINT", "CAPOMASTRO_TEST_LAST_TIME", "CAPOMASTRO_TEST_LAST_FREEZES"];
 
 /// How long a stopped scheduler may take to end.
 const END: Duration = Duration::from_secs(20);
@@ -81,37 +81,18 @@ impl BuildLauncher for Signed {
     }
 }
 
-/// A scheduler over what is in this folder. Its leases are short, so that takeovers are quick, unless the world's clock can
-/// be set forward; then they are the usual ones.
-pub(crate) fn scheduler(root: &Path, name: &str, last: Option<Place>) -> (Scheduler, Arc<SqliteStore>) {
-    let ahead = Ahead::of(root);
-    let has_usual_leases = ahead.is_there();
-    let store = SqliteStore::builder(database(root)).clock(Arc::new(ahead)).open().unwrap();
-    let store = Arc::new(store);
+/// A scheduler over what is in this folder.
+pub(crate) async fn scheduler(root: &Path, name: &str, last: Option<Place>) -> (Scheduler, Arc<Store>) {
+    let store = kept::open(root, name).await;
     let launcher = CommandLauncher::builder(root.join("builds")).build().unwrap();
     let launcher = Signed { launcher, name: name.to_owned(), file: root.join("signed") };
     let git = GitProbe::builder().runner(Arc::new(ProcessRunner::new())).build();
     let points = Points::new(last);
-    let mut builder = Scheduler::builder(Deadly(Arc::clone(&store), points.clone()))
+    let builder = Scheduler::builder(Deadly(Arc::clone(&store), points.clone()))
         .instance(name)
         .probe("git", Arc::new(Deadly(git, points.clone())))
         .launcher("local", Arc::new(Deadly(launcher, points)));
-    builder = if has_usual_leases {
-        builder.idle(Duration::from_millis(20))
-    } else {
-        builder
-            .drive_lease(Duration::from_secs(2))
-            .request_timeout(Duration::from_millis(500))
-            .look_lease(Duration::from_secs(12))
-            .idle(Duration::from_millis(200))
-            .at_once(2)
-    };
-    (builder.build().unwrap(), store)
-}
-
-/// The file of a world's store, in a folder that may be a disk of its own.
-pub(crate) fn database(root: &Path) -> PathBuf {
-    root.join("store/capomastro.sqlite3")
+    (kept::leases(root, builder).build().unwrap(), store)
 }
 
 /// Builds what is there until the project is complete, and stops. As the process that the other tests start and kill, it is
@@ -120,10 +101,14 @@ pub(crate) fn database(root: &Path) -> PathBuf {
 async fn a_scheduler_runs_until_it_is_stopped() {
     if let Ok(root) = std::env::var(ROOT) {
         let name = std::env::var(NAME).unwrap();
-        let last = std::env::var(LAST[0])
-            .ok()
-            .map(|point| Place { point, time: std::env::var(LAST[1]).unwrap().parse().unwrap() });
-        let (scheduler, store) = scheduler(Path::new(&root), &name, last);
+        let last = std::env::var(LAST[0]).ok().map(|point| Place {
+            point,
+            time: std::env::var(LAST[1]).unwrap().parse().unwrap(),
+            freezes: std::env::var(LAST[2]).is_ok(),
+        });
+        // Frozen, it would outlive the tests.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
+        let (scheduler, store) = scheduler(Path::new(&root), &name, last).await;
         let (ended, end) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             drop(std::io::stdin().read_to_end(&mut Vec::new()));
@@ -131,13 +116,16 @@ async fn a_scheduler_runs_until_it_is_stopped() {
         });
         append(&Path::new(&root).join("runs"), &format!("{name}\n"));
         scheduler.run(async { drop(end.await) }).await.unwrap();
-        store.close().await;
+        kept::close(&store).await;
+        return;
+    }
+    if !kept::is_there() {
         return;
     }
     let world = World::new(&["a", "b"]).await;
-    let (scheduler, store) = scheduler(world.root(), "alone", None);
+    let (scheduler, store) = scheduler(world.root(), "alone", None).await;
     scheduler.run(world.until_settled("the first builds")).await.unwrap();
-    store.close().await;
+    kept::close(&store).await;
     world.check().await;
     assert_eq!(world.starts().len(), 2);
 }
@@ -156,10 +144,13 @@ impl Process {
         Self::start_with(world, name, |_| {})
     }
 
-    /// One that kills itself at this place.
+    /// One that kills or freezes itself at this place.
     pub(crate) fn start_deadly(world: &World, name: &str, last: &Place) -> Self {
         Self::start_with(world, name, |command| {
             command.env(LAST[0], &last.point).env(LAST[1], last.time.to_string());
+            if last.freezes {
+                command.env(LAST[2], "yes");
+            }
         })
     }
 
@@ -178,10 +169,19 @@ impl Process {
         Self { child, stdin }
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it has killed itself; fails if it ended in another way.
     pub(crate) fn has_died(&mut self) -> bool {
         let status = self.child.try_wait().unwrap();
-        assert!(status.is_none_or(|s| s.signal() == Some(9)), "a scheduler ended by itself: {status:?}");
+        assert!(
+            status.is_none_or(|s| s.signal() == Some(9)),
+            "scheduler {} ended by itself: {status:?}",
+            self.id()
+        );
         status.is_some()
     }
 

@@ -71,7 +71,7 @@ async fn walk(story: Story) -> u64 {
         let world = World::of(kind, &["a"]).await;
         loop {
             let Some(point) = points.lock().unwrap().next() else { break };
-            let mut last = Place { point: (*point).to_owned(), time: 1 };
+            let mut last = Place { point: (*point).to_owned(), time: 1, freezes: false };
             while lifecycle(&world, story, &last).await {
                 died.fetch_add(1, Ordering::SeqCst);
                 last.time += 1;

@@ -1,15 +1,18 @@
 //! What schedulers work on: repositories, a store, builds that write down that they started.
 
-use crate::{ahead::Ahead, process::scheduler};
+use crate::{
+    ahead::Ahead,
+    kept::{self, Store},
+    process::scheduler,
+};
 use capomastro_core::{
     Scheduler,
-    model::{Build, Policy, RetryOn, RetryPolicy, Timeouts},
+    model::{Build, Policy, ReceiptId, RetryOn, RetryPolicy, Timeouts},
     scheduler::{DependencySpec, TriggerRequest},
     time::{Clock as _, SystemClock},
 };
 use capomastro_probes::git::GitSource;
 use capomastro_process::CommandJob;
-use capomastro_store_sqlite::SqliteStore;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -53,8 +56,10 @@ pub(crate) struct World {
     kind: Kind,
     /// What was committed to each repository, the oldest first.
     commits: Mutex<BTreeMap<String, Vec<String>>>,
+    /// What was given for each push.
+    receipts: Mutex<Vec<ReceiptId>>,
     pub(crate) scheduler: Scheduler,
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: Arc<Store>,
 }
 
 /// What is special in a world.
@@ -85,11 +90,12 @@ impl World {
         if kind.is_hurried {
             Ahead::of(folder.path()).advance(0);
         }
-        std::fs::create_dir(folder.path().join("store")).unwrap();
         prepare(folder.path());
-        let (scheduler, store) = scheduler(folder.path(), "asking", None);
+        kept::prepare(folder.path());
+        let (scheduler, store) = scheduler(folder.path(), "asking", None).await;
         let names = names.iter().map(|&n| n.to_owned()).collect();
-        let world = Self { folder, names, kind, commits: Mutex::default(), scheduler, store };
+        let (commits, receipts) = (Mutex::default(), Mutex::default());
+        let world = Self { folder, names, kind, commits, receipts, scheduler, store };
         for name in &world.names {
             std::fs::create_dir(world.repository(name)).unwrap();
             world.git(name, &["init", "--quiet", "--initial-branch", name]);
@@ -186,7 +192,13 @@ impl World {
 
     /// Says that something was pushed.
     pub(crate) async fn push(&self, name: &str) {
-        self.scheduler.trigger(name, TriggerRequest::push()).await.unwrap();
+        let receipt = self.scheduler.trigger(name, TriggerRequest::push()).await.unwrap();
+        self.receipts.lock().unwrap().push(receipt);
+    }
+
+    /// What was given for each push.
+    pub(crate) fn receipts(&self) -> Vec<ReceiptId> {
+        self.receipts.lock().unwrap().clone()
     }
 
     /// Builds that run go on running.
@@ -287,7 +299,7 @@ impl World {
 
     /// Lets go of the store.
     pub(crate) async fn close(self) {
-        self.store.close().await;
+        kept::close(&self.store).await;
     }
 }
 
