@@ -11,12 +11,13 @@ use capomastro_core::{
 use capomastro_process::{CommandJob, CommandLauncher};
 use capomastro_testkit::conformance::{
     Time,
-    launcher::{End, LauncherHarness, Told},
+    launcher::{End, LauncherHarness, NextAnswer, Told},
 };
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -40,11 +41,28 @@ exit "$(cat "$1/$CAPOMASTRO_BUILD_ID.end")"
 
 const UNSTABLE: u8 = 7;
 
+/// Starts what it is given, and where it finds the file beside it, it lets nobody hear of that: the launcher's end of the
+/// pipe is closed before the build has begun.
+const SETSID: &str = r#"#!/bin/sh
+if rm "${0%/*}/silent" 2>/dev/null; then exec >/dev/null; sleep 0.2; fi
+PATH=${PATH#*:}
+exec setsid "$@"
+"#;
+
 impl Processes {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("told")).unwrap();
-        Self { folder }
+        let harness = Self { folder };
+        fs::create_dir(harness.tools()).unwrap();
+        let setsid = harness.tools().join("setsid");
+        fs::write(&setsid, SETSID).unwrap();
+        fs::set_permissions(&setsid, fs::Permissions::from_mode(0o755)).unwrap();
+        harness
+    }
+
+    fn tools(&self) -> PathBuf {
+        self.folder.path().join("tools")
     }
 
     fn root(&self) -> PathBuf {
@@ -84,7 +102,11 @@ impl LauncherHarness for Processes {
     }
 
     async fn open(&self) -> Arc<dyn BuildLauncher> {
-        Arc::new(CommandLauncher::builder(self.root()).build().unwrap())
+        let tools = format!(
+            "{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            self.tools().display()
+        );
+        Arc::new(CommandLauncher::builder(self.root()).tools_path(tools).build().unwrap())
     }
 
     fn job(&self) -> Value {
@@ -153,6 +175,12 @@ impl LauncherHarness for Processes {
             }
         }
         true
+    }
+
+    /// What a supervisor says first is the answer.
+    async fn lose_answer(&self) -> NextAnswer {
+        fs::write(self.tools().join("silent"), "").unwrap();
+        NextAnswer::IsLost
     }
 }
 

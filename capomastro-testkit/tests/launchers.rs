@@ -8,7 +8,7 @@ use capomastro_core::{
 use capomastro_testkit::{
     conformance::{
         Time,
-        launcher::{End, LauncherHarness, Told},
+        launcher::{End, LauncherHarness, NextAnswer, Told},
     },
     fakes::{ControllableLauncher, LaunchAnswer, ManualClock},
 };
@@ -76,9 +76,9 @@ impl LauncherHarness for Fake {
         true
     }
 
-    async fn lose_answer(&self) -> bool {
+    async fn lose_answer(&self) -> NextAnswer {
         self.system.answer_next(LaunchAnswer::LoseAnswer);
-        true
+        NextAnswer::IsLost
     }
 }
 

@@ -79,7 +79,7 @@ mod tests {
     };
     use capomastro_testkit::conformance::{
         Time,
-        launcher::{End, LauncherHarness, Told},
+        launcher::{End, LauncherHarness, NextAnswer, Told},
     };
     use serde_json::{Value, json};
     use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -194,6 +194,14 @@ mod tests {
             let (from, to) = if cut { (there, away) } else { (away, there) };
             std::fs::rename(from, to).expect("the spool is moved");
             true
+        }
+
+        /// Where there is a network between, the harness would cut it here, after the request went out.
+        async fn lose_answer(&self) -> NextAnswer {
+            NextAnswer::CannotBeLost {
+                because: "an order is a file that the launcher itself makes, without anybody between; a disk that loses \
+                          what it was told to keep cannot be made here",
+            }
         }
     }
 

@@ -11,10 +11,10 @@ use crate::{
     events::{Event, EventKind},
     launch::{BuildLauncher, Found, Report},
     lock::Lease,
-    model::{Build, BuildId, ExternalRef, LaunchKey, LauncherName, Orphan, OrphanVerdict},
+    model::{Build, BuildId, ExternalRef, LaunchKey, LauncherName, Orphan, OrphanVerdict, Phase},
     store::{Claim, Draft, DueChange, Lane, ListKey, Query, Record, Task},
     time::Monotonic,
-    track::{Judgement, Situation, Step, judge},
+    track::{End, Judgement, Situation, Step, judge},
 };
 use futures_util::{
     StreamExt,
@@ -39,6 +39,12 @@ pub(super) struct DriveJob {
     pub(super) name: LauncherName,
     pub(super) items: Vec<DriveItem>,
     pub(super) asked: Monotonic,
+}
+
+/// Whether this is the end of a build that was to stop and of which no end was seen.
+fn is_given_up(end: &End) -> bool {
+    matches!(end.build.phase, Phase::Cancelled | Phase::TimedOut)
+        && end.events.iter().any(|event| matches!(event.kind, EventKind::MayStillRun { .. }))
 }
 
 impl Inner {
@@ -131,7 +137,17 @@ impl Inner {
             .map(|((item, (_, external)), report)| async move {
                 let claim = item.claim;
                 self.renew_lease(&item.build).await;
-                let step = self.step(&item.build, &claim, |s| s.observed(&external, copy(&report))).await;
+                let was_asked = item.build.stop.is_some();
+                let step = self
+                    .step(&item.build, &claim, |s| match s.observed(&external, copy(&report)) {
+                        // Somebody wants it stopped since this look began, and it hung for longer than the grace: the build
+                        // system is asked once, before nobody waits for it any more.
+                        Step::End(end) if !was_asked && s.build.stop.is_some() && is_given_up(&end) => {
+                            Step::Nothing { after: Duration::ZERO, note: s.note.clone() }
+                        }
+                        step => step,
+                    })
+                    .await;
                 match step {
                     Err(error) => self.stall(claim, &error),
                     Ok(After::Send(begun)) => self.launch_begun(*begun).await,

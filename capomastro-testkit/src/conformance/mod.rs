@@ -13,7 +13,7 @@ pub use time::Time;
 
 use capomastro_core::time::{Clock, SystemClock};
 use futures_util::future::{BoxFuture, Either, select};
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// How long one case may take.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -41,19 +41,31 @@ impl<H: ?Sized> fmt::Debug for Case<H> {
     }
 }
 
-/// Tries one case, by its name, on a runtime of its own with several threads.
+/// Tries one case, by its name, on a runtime of its own with several threads. The harness is made on the thread of the
+/// caller and within that runtime, so that it can open connections and spawn tasks, and dropped there outside of it, so that
+/// it may own a runtime itself.
 ///
 /// # Panics
 /// If the implementation does not do it, or not within two minutes, or if there is no such case.
-pub fn run<H: ?Sized + Send + Sync + 'static>(cases: &'static [Case<H>], name: &str, harness: Box<H>) {
+pub fn run<H: ?Sized + Send + Sync + 'static>(
+    cases: &'static [Case<H>],
+    name: &str,
+    harness: impl FnOnce() -> Box<H>,
+) {
     let case = cases.iter().find(|case| case.name == name).expect("a case of this name");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()
         .build()
         .expect("a runtime for the case");
-    // A task of its own, so that the deadline is kept even if the case spins and never waits.
-    let tried = runtime.spawn(async move { case.run(&*harness).await });
+    let harness: Arc<H> = {
+        let _within = runtime.enter();
+        harness().into()
+    };
+    // A task of its own, so that the deadline is kept even if the case spins and never waits. It never has the harness for
+    // itself: dropping that may block.
+    let lent = Arc::clone(&harness);
+    let tried = runtime.spawn(async move { case.run(&*lent).await });
     match runtime.block_on(async { select(tried, SystemClock.sleep(DEADLINE)).await }) {
         Either::Left((Ok(()), _)) => {}
         Either::Left((Err(failed), _)) => match failed.try_into_panic() {
@@ -96,8 +108,11 @@ macro_rules! suite {
                     #[test]
                     fn $case() {
                         $d(if !$d there { return; })?
-                        let harness: Box<dyn $d crate::conformance::$suite::$harness> = Box::new($d harness);
-                        $d crate::conformance::run($d crate::conformance::$suite::CASES, stringify!($case), harness);
+                        $d crate::conformance::run(
+                            $d crate::conformance::$suite::CASES,
+                            stringify!($case),
+                            || -> Box<dyn $d crate::conformance::$suite::$harness> { Box::new($d harness) },
+                        );
                     }
                 )+
             };

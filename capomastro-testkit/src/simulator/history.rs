@@ -122,7 +122,7 @@ impl History<'_> {
             .launcher_wrap
             .as_ref()
             .map_or_else(|| Arc::clone(&launcher), |wrap| wrap(Arc::clone(&launcher)));
-        let probe: Arc<dyn RevisionProbe> = Arc::new(SimProbe { stage: Arc::clone(stage) });
+        let probe: Arc<dyn RevisionProbe> = Arc::new(SimProbe { stage: Arc::clone(stage), process });
         let probe = self
             .simulation
             .probe_wrap
@@ -408,6 +408,11 @@ impl History<'_> {
 
     fn end(self) -> Verdict {
         let seconds = self.elapsed().as_secs();
+        if !self.is_violated()
+            && let Err(error) = at_once(self.watched().read_all())
+        {
+            self.stage.world().checker.fail("store", || error.report());
+        }
         let Self { stage, executor, base, processes, polls, .. } = self;
         drop(executor);
         drop(processes);

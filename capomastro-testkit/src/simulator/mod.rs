@@ -37,7 +37,8 @@ use std::{fmt, sync::Arc};
 /// Something that was true and must never be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// What was violated: `I1` to `I12`, `due`, `guard`, `claim`, `commit id`, `store`, `answer` or `livelock`.
+    /// What was violated: `I1` to `I12`, `due`, `guard`, `claim`, `commit id`, `retry`, `stop`, `truth` (what is recorded is
+    /// not what the build system said), `store`, `answer` or `livelock`.
     pub invariant: &'static str,
     /// How.
     pub what: String,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use capomastro_core::{
     Error, ErrorKind, Result,
     launch::{BuildLauncher, Found, Journal, LaunchRequest, Launched, Promise, Refusal, Report},
-    model::{ExternalRef, LaunchKey, Observation, ProbeKey, Source},
+    model::{ExternalRef, LaunchKey, Observation, ProbeKey, Revision, Source},
     probe::{Ask, Probed, RevisionProbe},
     time::Clock,
 };
@@ -98,8 +98,9 @@ impl SimLauncher {
 
     fn send(&self, request: &LaunchRequest, takes: Duration, twice: bool) -> ExternalRef {
         let now = self.stage.now();
+        let wall = self.stage.clock.now();
         let mut world = self.stage.world();
-        world.checker.sending(self.process, request);
+        world.checker.sending(self.process, request, wall);
         let place = world.send(request.key, &request.revision, now, takes, twice);
         world.trace.number(place as u64);
         let process = self.process;
@@ -199,6 +200,7 @@ impl BuildLauncher for SimLauncher {
     }
 
     async fn cancel(&self, _key: &LaunchKey, build: &ExternalRef) -> Result<()> {
+        self.stage.world().checker.stop_sent(build);
         self.trouble().await?;
         self.stage.world().cancel(build, self.stage.now());
         self.stage.travel(REQUEST_TIMEOUT).await;
@@ -210,6 +212,7 @@ impl BuildLauncher for SimLauncher {
 #[derive(Debug)]
 pub(super) struct SimProbe {
     pub(super) stage: Arc<Stage>,
+    pub(super) process: usize,
 }
 
 fn field<'a>(source: &'a Source, name: &str) -> &'a str {
@@ -217,18 +220,19 @@ fn field<'a>(source: &'a Source, name: &str) -> &'a str {
 }
 
 impl SimProbe {
-    fn answer(&self, ask: &Ask) -> Result<Probed> {
+    /// At what the source is, and how that is told.
+    fn answer(&self, ask: &Ask) -> (Option<Revision>, Result<Probed>) {
         let world = self.stage.world();
         let Some(Some(at)) = world.sources.get(field(&ask.source, "name")).copied() else {
-            return Ok(Probed::NotFound);
+            return (None, Ok(Probed::NotFound));
         };
         let seen = revision(at);
         if world.plan.says_same && ask.seen.as_ref() == Some(&seen) {
-            return Ok(Probed::SameAsSeen);
+            return (Some(seen), Ok(Probed::SameAsSeen));
         }
-        let mut observation = Observation::of(seen);
+        let mut observation = Observation::of(seen.clone());
         observation.relation = ask.accounted.as_ref().and_then(number_of_revision).map(|a| relation(a, at));
-        Ok(Probed::Observed(observation))
+        (Some(seen), Ok(Probed::Observed(observation)))
     }
 }
 
@@ -243,28 +247,38 @@ impl RevisionProbe for SimProbe {
     }
 
     async fn probe(&self, asks: &[Ask]) -> Vec<Result<Probed>> {
-        let trouble = {
+        let (looks, trouble) = {
             let mut world = self.stage.world();
             world.counters.probes += 1;
-            for ask in asks {
-                world.checker.probe_started(ask.dependency.as_str());
-            }
+            let looks: Vec<_> = asks
+                .iter()
+                .map(|ask| world.checker.probe_started(self.process, ask.dependency.as_str()))
+                .collect();
             let rate = if world.healing { 0 } else { world.plan.faults.probe };
             let trouble = world.dice.chance(rate).then(|| world.dice.below(10));
             world.counters.faults += u64::from(trouble.is_some());
-            trouble
+            (looks, trouble)
         };
         // The travel there and the travel back: the source may move in between.
         self.stage.travel(Duration::from_secs(2)).await;
         let failed = |kind| asks.iter().map(|_| Err(Error::new(kind, "this history says so"))).collect();
         match trouble {
+            // To the checker a probe that does not answer has failed, too.
             Some(0..=2) => return std::future::pending().await,
             Some(3) => return failed(ErrorKind::PermissionDenied),
             Some(_) => return failed(ErrorKind::Unavailable),
             None => {}
         }
-        let answers = asks.iter().map(|ask| self.answer(ask)).collect();
+        let (seen, answers): (Vec<_>, Vec<_>) = asks.iter().map(|ask| self.answer(ask)).unzip();
         self.stage.travel(Duration::from_secs(3)).await;
+        // Nothing can come between this and the scheduler's having it.
+        let mut world = self.stage.world();
+        for (look, at) in looks.into_iter().zip(seen) {
+            if let Some(look) = look {
+                world.checker.probe_answered(look, at);
+            }
+        }
+        drop(world);
         answers
     }
 }

@@ -85,7 +85,8 @@ async fn perform(stage: &Stage, scheduler: &Scheduler, plan: &Plan, what: &Ask) 
         Ask::Resume { dependency: d } => scheduler.resume(&dependency(d).name).await?,
         Ask::Cancel { dependency: d } => {
             let build = newest(scheduler, &dependency(d).name).await?;
-            scheduler.cancel(build.id, &somebody()).await?;
+            let answer = scheduler.cancel(build.id, &somebody()).await?;
+            stage.world().checker.cancelled(build.id, &answer);
         }
         Ask::Retry { dependency: d } => {
             let build = newest(scheduler, &dependency(d).name).await?;
@@ -125,6 +126,7 @@ async fn perform(stage: &Stage, scheduler: &Scheduler, plan: &Plan, what: &Ask) 
             let chosen =
                 good.get(place).ok_or_else(|| Error::new(ErrorKind::NotFound, "nothing good yet"))?;
             scheduler.pin(project(p), &dependency(d).name, chosen.id).await?;
+            stage.world().checker.pinned(project(p), chosen.dependency, Some(chosen.id));
         }
         Ask::Unpin { dependency: d, project: p } => scheduler.unpin(project(p), &dependency(d).name).await?,
         Ask::BuildProject { project: p, move_pin } => {

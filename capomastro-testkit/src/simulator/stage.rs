@@ -4,7 +4,7 @@ use super::{Counters, checks::Checker, dice::Dice, executor::yield_once, plan::P
 use crate::fakes::ManualClock;
 use capomastro_core::{
     launch::{Ended, Outcome, Promise, Report, Seen},
-    model::{ExternalRef, LaunchKey, Relation, Revision},
+    model::{Artifact, ExternalRef, LaunchKey, Relation, Revision},
     time::{Clock, Monotonic},
 };
 use std::{
@@ -46,6 +46,7 @@ pub(super) struct External {
     pub(super) ends: Option<Monotonic>,
     pub(super) outcome: Outcome,
     pub(super) tells: Option<Revision>,
+    pub(super) artifacts: Vec<Artifact>,
     pub(super) heeds_cancel: bool,
     pub(super) forgotten: bool,
 }
@@ -59,17 +60,33 @@ impl External {
         ExternalRef(format!("{}/{number}", if self.starts <= now { "build" } else { "queue" }))
     }
 
+    /// How it has ended, if it has.
+    pub(super) fn ended(&self, now: Monotonic) -> Option<Ended> {
+        self.ends.filter(|end| *end <= now)?;
+        let mut ended = Ended::new(self.outcome);
+        ended.built.clone_from(&self.tells);
+        ended.artifacts.clone_from(&self.artifacts);
+        Some(ended)
+    }
+
     fn seen(&self, now: Monotonic) -> Seen {
-        match self.ends {
-            Some(end) if end <= now => {
-                let mut ended = Ended::new(self.outcome);
-                ended.built.clone_from(&self.tells);
-                Seen::Ended(ended)
-            }
-            _ if self.starts <= now => Seen::Running,
-            _ => Seen::Queued { why: None },
+        match self.ended(now) {
+            Some(ended) => Seen::Ended(ended),
+            None if self.starts <= now => Seen::Running,
+            None => Seen::Queued { why: None },
         }
     }
+}
+
+/// What a build leaves behind: it follows from its place, and no two leave the same.
+fn artifacts_of(place: usize) -> Vec<Artifact> {
+    let artifact = |n: usize| Artifact {
+        name: format!("out/{place}-{n}.bin"),
+        digest: (n == 0).then(|| format!("sha256:{place:064x}")),
+        size: Some(place as u64 * 10 + n as u64),
+        location: (n == 1).then(|| format!("store/{place}/{n}")),
+    };
+    (0..place % 3).map(artifact).collect()
 }
 
 /// The place of a build by what it is called.
@@ -188,7 +205,8 @@ impl World {
             _ => None,
         };
         let heeds_cancel = !d.chance(150);
-        External { key, arrives, starts, ends, outcome, tells, heeds_cancel, forgotten: false }
+        let artifacts = artifacts_of(self.builds.len());
+        External { key, arrives, starts, ends, outcome, tells, artifacts, heeds_cancel, forgotten: false }
     }
 
     pub(super) fn find(&self, key: LaunchKey, now: Monotonic) -> Option<ExternalRef> {

@@ -1,6 +1,7 @@
 //! What stands between a scheduler and its store: faults, and who watches what is really written.
 
 use super::{
+    checks::System,
     executor::{at_once, yield_once},
     stage::Stage,
 };
@@ -9,8 +10,8 @@ use capomastro_core::{
     Error, ErrorKind, Result,
     model::{EventSeq, HolderId},
     store::{
-        Batch, ClaimAsk, Claimed, Committed, EventFilter, EventPage, Key, Page, PutBack, Query, Snapshot,
-        StateStore, StoreInfo,
+        Batch, ClaimAsk, Claimed, Committed, EventFilter, EventPage, FIRST_EVENT, Key, ListKey, Page,
+        PutBack, Query, Record, Snapshot, StateStore, StoreInfo,
     },
     time::Clock,
 };
@@ -142,6 +143,61 @@ fn wrong(error: &Error) -> bool {
 }
 
 impl Watched {
+    /// Reads what a client can read: all events in parts, and what there is in every list, from both ends.
+    pub(super) async fn read_all(&self) -> Result<()> {
+        const PART: usize = 40;
+        const MOST: usize = 1_000;
+        let mut after = FIRST_EVENT;
+        loop {
+            let page = self.events(EventFilter::All, after, PART).await?;
+            after = page.upto;
+            if page.items.len() < PART {
+                break;
+            }
+        }
+        let mut lists = vec![ListKey::open_builds(), ListKey::ended_builds(), ListKey::settled_receipts()];
+        for record in self.all_of(ListKey::dependencies(), PART).await? {
+            if let Record::Dependency(d) = record {
+                self.events(EventFilter::Dependency(d.id), FIRST_EVENT, MOST).await?;
+                lists.extend([ListKey::builds_of(d.id), ListKey::receipts_of(d.id)]);
+            }
+        }
+        for record in self.all_of(ListKey::projects(), PART).await? {
+            if let Record::Project(p) = record {
+                self.events(EventFilter::Project(p.id), FIRST_EVENT, MOST).await?;
+                lists.push(ListKey::project_builds_of(p.id));
+            }
+        }
+        for list in lists {
+            self.all_of(list, PART).await?;
+        }
+        Ok(())
+    }
+
+    /// A list in parts, and its other end.
+    async fn all_of(&self, list: ListKey, part: usize) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        let mut query = Query::List { list: list.clone(), backwards: false };
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.list(&query, after.as_deref(), part).await?;
+            records.extend(page.items.into_iter().map(|item| item.record));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        query = Query::List { list, backwards: true };
+        let last = self.list(&query, None, 1).await?.items.into_iter().next().map(|item| item.record);
+        if last.as_ref() != records.last() {
+            self.stage
+                .world()
+                .checker
+                .fail("store", || "a list does not end as it begins from behind".into());
+        }
+        Ok(records)
+    }
+
     fn answered<T>(&self, what: u64, answer: Result<T>) -> Result<T> {
         let mut world = self.stage.world();
         world.trace.number(what);
@@ -164,19 +220,39 @@ impl StateStore for Watched {
     async fn get(&self, keys: &[Key]) -> Result<Snapshot> {
         let answer = at_once(self.base.get(keys));
         if let Ok(snapshot) = &answer {
-            self.stage.world().checker.read(keys, snapshot);
+            let mut world = self.stage.world();
+            world.checker.read(keys, snapshot);
+            world.trace.number(snapshot.records.iter().filter(|record| record.is_some()).count() as u64);
         }
         self.answered(2, answer)
     }
 
     async fn list(&self, query: &Query, after: Option<&str>, limit: usize) -> Result<Page> {
         let answer = at_once(self.base.list(query, after, limit));
-        let count = answer.as_ref().map_or(0, |page| page.items.len() as u64);
-        self.answered(3 + 16 * count, answer)
+        if let Ok(page) = &answer {
+            let mut world = self.stage.world();
+            // Neither versions nor cursors: each store counts in its own way. What they mean is checked.
+            for item in &page.items {
+                world.trace.value(&item.record.key());
+            }
+            world.trace.number(page.items.len() as u64 * 2 + u64::from(page.next.is_some()));
+            world.checker.listed(page);
+        }
+        self.answered(3, answer)
     }
 
     async fn events(&self, filter: EventFilter, after: EventSeq, limit: usize) -> Result<EventPage> {
-        self.answered(4, at_once(self.base.events(filter, after, limit)))
+        let answer = at_once(self.base.events(filter, after, limit));
+        if let Ok(page) = &answer {
+            let mut world = self.stage.world();
+            for item in &page.items {
+                world.trace.value(&item.at);
+                world.trace.value(&item.event);
+            }
+            world.trace.number(page.items.len() as u64);
+            world.checker.told(filter, after, limit, page);
+        }
+        self.answered(4, answer)
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed> {
@@ -197,7 +273,8 @@ impl StateStore for Watched {
                         world.trace.line(|| line);
                     }
                 }
-                world.checker.committed(batch, committed, &mut world.counters);
+                let system = System { builds: &world.builds, now: self.stage.clock.monotonic() };
+                world.checker.committed(batch, committed, &mut world.counters, &system);
             }
         }
         self.answered(5, answer)

@@ -13,7 +13,7 @@ use capomastro_core::{
 use capomastro_testkit::{
     conformance::{
         Time,
-        launcher::{CASES, End, LauncherHarness, Told},
+        launcher::{CASES, End, LauncherHarness, NextAnswer, Told},
     },
     fakes::{ControllableLauncher, FakeBuild, LaunchAnswer, ManualClock},
 };
@@ -437,9 +437,9 @@ impl LauncherHarness for Twin {
         true
     }
 
-    async fn lose_answer(&self) -> bool {
+    async fn lose_answer(&self) -> NextAnswer {
         self.system.answer_next(LaunchAnswer::LoseAnswer);
-        true
+        NextAnswer::IsLost
     }
 }
 

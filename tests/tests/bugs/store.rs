@@ -344,6 +344,34 @@ pub(crate) const STEPS: &[Bug] = batches! {
     "receipts forgotten", "a receipt stays as it was given": |batch| {
         batch.puts.retain(|put| !matches!(put.record, Record::Receipt(_)) || put.expect.is_none());
     };
+    "result dropped", "what was built, and what it left, is not kept": |batch| {
+        each!(batch, Build, |record: &mut capomastro_core::model::Build| {
+            record.built = None;
+            record.artifacts.clear();
+        });
+    };
+    "slots dropped", "a project build does not say what is in it": |batch| {
+        each!(batch, ProjectBuild, |record: &mut capomastro_core::model::ProjectBuild| {
+            for slot in record.slots.values_mut() {
+                slot.revision = None;
+                slot.artifacts.clear();
+            }
+        });
+    };
+    "failure hidden", "a look that failed is taken for a good one": |batch| {
+        each!(batch, State, |record: &mut capomastro_core::model::DependencyState| {
+            if matches!(record.health, capomastro_core::model::Health::Failing { .. }) {
+                record.health = capomastro_core::model::Health::Healthy;
+            }
+        });
+    };
+    "fences stand still", "each build of a dependency has the same fence": |batch| {
+        each!(batch, Build, |record: &mut capomastro_core::model::Build| record.fence = 1);
+        each!(batch, State, |record: &mut capomastro_core::model::DependencyState| {
+            record.fence = record.fence.min(1);
+            record.held.iter_mut().for_each(|held| held.fence = 1);
+        });
+    };
     "drive forgotten", "nobody drives a new build": |batch| {
         use capomastro_core::store::Task;
         batch.due.retain(|change| !matches!(change.task(), Task::Drive(_)));

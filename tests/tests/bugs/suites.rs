@@ -17,7 +17,7 @@ use capomastro_core::{
 use capomastro_testkit::{
     conformance::{
         Case, Time,
-        launcher::{self, End, LauncherHarness, Told},
+        launcher::{self, End, LauncherHarness, NextAnswer, Told},
         lock::{self, Leases, LockHarness},
         probe::{self, Guarded, Happens, ProbeHarness},
         state_store::{self, StoreHarness},
@@ -118,9 +118,9 @@ impl LauncherHarness for Launchers {
         true
     }
 
-    async fn lose_answer(&self) -> bool {
+    async fn lose_answer(&self) -> NextAnswer {
         self.system.answer_next(LaunchAnswer::LoseAnswer);
-        true
+        NextAnswer::IsLost
     }
 }
 

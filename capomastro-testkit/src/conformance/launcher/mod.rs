@@ -143,6 +143,18 @@ impl End {
     }
 }
 
+/// Whether the answer to a launch can be lost.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum NextAnswer {
+    /// The next one is lost.
+    IsLost,
+    /// No answer can be lost here.
+    CannotBeLost {
+        /// Why not, for whoever reads the harness.
+        because: &'static str,
+    },
+}
+
 /// Makes the launchers that are tested, and plays their build system. One harness is one build system, without builds at
 /// first.
 #[async_trait]
@@ -178,11 +190,8 @@ pub trait LauncherHarness: fmt::Debug + Send + Sync {
     /// `false` if there is nothing that could be out of reach.
     async fn cut(&self, cut: bool) -> bool;
 
-    /// Lets the answer to the next launch be lost: its build starts, and the launcher is not told so. `false`, as unless it
-    /// is overridden, if no answer can be lost.
-    async fn lose_answer(&self) -> bool {
-        false
-    }
+    /// Lets the answer to the next launch be lost: its build starts, and the launcher is not told so.
+    async fn lose_answer(&self) -> NextAnswer;
 }
 
 suite! {

@@ -1,7 +1,7 @@
 //! What may be sent, and when.
 
 use super::{
-    LauncherHarness,
+    LauncherHarness, NextAnswer,
     desk::{Desk, Memos},
 };
 use crate::conformance::Time;
@@ -196,7 +196,13 @@ pub(super) async fn what_cannot_be_sent_is_an_error(harness: &dyn LauncherHarnes
 pub(super) async fn what_may_have_been_sent_is_not_called_unsent(harness: &dyn LauncherHarness) {
     let desk = Desk::new(harness).await;
     let request = desk.request();
-    let is_lost = harness.lose_answer().await;
+    let is_lost = match harness.lose_answer().await {
+        NextAnswer::IsLost => true,
+        NextAnswer::CannotBeLost { because } => {
+            assert!(!because.trim().is_empty(), "who cannot lose an answer says why");
+            false
+        }
+    };
     match desk.launcher.launch(&request, &Memos::default()).await {
         // It found out by itself.
         Ok(Launched::Accepted(_)) => {}

@@ -45,24 +45,28 @@ impl Checker {
         self.check(new.number == number, "I9", || {
             format!("build {} has number {}, not {number}", new.id, new.number)
         });
-        self.check(state.is_none_or(|s| s.fence < new.fence), "I9", || {
-            format!("the fence of build {} does not grow", new.id)
+        // By what was seen, not by what is stored: a state that forgets its fence must not hide it.
+        let highest = self.fences.get(&new.dependency).copied().unwrap_or_default();
+        self.check(new.fence > highest, "I9", || {
+            format!("build {} has fence {}, and there was {highest} before", new.id, new.fence)
         });
+        self.fences.insert(new.dependency, new.fence.max(highest));
         let known = self.keys.insert(new.key, new.id).is_some();
         self.check(!known, "I2", || format!("the launch key of build {} was drawn before", new.id));
         let is_new = matches!(new.phase, Phase::Requested | Phase::Launching);
         self.check(is_new, "I6", || format!("build {} begins as {}", new.id, new.phase));
-        let told = seen
-            .batch
-            .events
+        let events = &seen.batch.events;
+        let told = events
             .iter()
-            .any(|e| matches!(&e.kind, EventKind::BuildStarted { build, .. } if *build == new.id));
-        let decided = seen.batch.events.iter().any(|e| {
+            .position(|e| matches!(&e.kind, EventKind::BuildStarted { build, .. } if *build == new.id));
+        let decided = events.iter().position(|e| {
             matches!(&e.kind, EventKind::Decided { decision, build, .. } if decision == "Build" && *build == Some(new.id))
         });
-        self.check(told && decided, "I11", || {
-            format!("build {} starts without a record of the decision", new.id)
+        self.check(decided.is_some() && decided < told, "I11", || {
+            format!("build {} starts without a record of the decision before it", new.id)
         });
+        let is_paused = seen.state_after(new.dependency).is_some_and(|s| s.paused.is_some());
+        self.check(!is_paused, "I3", || format!("build {} starts, and its dependency is paused", new.id));
         self.open.insert(new.id, new.dependency);
     }
 
@@ -107,6 +111,17 @@ impl Checker {
     pub(super) fn check_lock(&mut self, id: DependencyId) {
         let open: Vec<_> = self.open.iter().filter(|(_, d)| **d == id).map(|(b, _)| *b).collect();
         let held = self.state(id).and_then(|s| s.held.as_ref()).map(|h| h.owner);
+        let fence = self.state(id).map(|s| s.fence);
+        let highest = self.fences.get(&id).copied().unwrap_or_default();
+        self.check(fence.is_none_or(|fence| fence >= highest), "I9", || {
+            format!("a build of {id} was given fence {highest}, and {fence:?} is kept as the highest")
+        });
+        let other = self.state(id).and_then(|s| s.held.as_ref()).filter(|h| {
+            self.build(h.owner).is_some_and(|b| (b.fence, &b.revision) != (h.fence, &h.revision))
+        });
+        if let Some(other) = other.cloned() {
+            self.fail("I1", || format!("{id} is held by {other:?}, and that build is another"));
+        }
         self.check(open.len() <= 1, "I1", || format!("{id} has unfinished builds {open:?}"));
         self.check(held == open.first().copied(), "I1", || {
             format!("{id} is held by {held:?}, and {open:?} is under way")

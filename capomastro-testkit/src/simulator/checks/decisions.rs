@@ -1,17 +1,18 @@
 //! Decisions: nothing is owed that a free dependency does not build, nothing overtakes, nothing is decided in silence.
 
-use super::{Checker, Seen};
+use super::{
+    Checker, Seen,
+    due::COMMIT_WITHIN,
+    table::{Row, row},
+};
 use capomastro_core::{
-    decide::{Context, Decision, LockView, Subject, row},
     events::EventKind,
     model::{
-        BuildId, Cause, DependencyId, DependencyState, EndReason, Health, OnHeld, Parameters, Receipt,
-        ReceiptState, Request,
+        Cause, DependencyId, DependencyState, EndReason, Health, OnHeld, Receipt, ReceiptState, Request,
     },
     store::{Batch, Key, Record, Task},
     time::Timestamp,
 };
-use uuid::Uuid;
 
 /// By what a request is known: the first trigger that it collects, or when it came.
 fn name(request: &Request) -> (Option<capomastro_core::model::ReceiptId>, Timestamp) {
@@ -23,6 +24,7 @@ impl Checker {
         for change in seen.changes() {
             match (change.before, change.after) {
                 (Some(Record::State(old)), Record::State(new)) => self.state_goes_on(seen, old, new),
+                (None, Record::State(new)) => self.account_is_true(seen, None, new),
                 (before, Record::Receipt(new)) => {
                     let old = match before {
                         Some(Record::Receipt(r)) => Some(r),
@@ -52,16 +54,10 @@ impl Checker {
             && new.builds >= old.builds;
         self.check(grows, "I9", || format!("a number of {id} goes back"));
         let looked = seen.holds(Task::Look(id)) && old.applied_ticket != new.applied_ticket;
-        if looked && matches!(new.health, Health::Failing { .. }) {
-            let same = old.observed == new.observed
-                && old.accounted == new.accounted
-                && old.linked == new.linked
-                && old.not_found == new.not_found
-                && old.waiting == new.waiting
-                && old.held == new.held
-                && old.stored == new.stored;
-            self.check(same, "I4", || format!("a failed look changed what is known of {id}"));
+        if looked {
+            self.look_is_true(old, new);
         }
+        self.account_is_true(seen, Some(old), new);
         self.check_order(seen, old, new);
         if old.accounted.as_ref().map(|a| &a.revision) != new.accounted.as_ref().map(|a| &a.revision)
             && new.epoch == old.epoch
@@ -178,32 +174,20 @@ impl Checker {
         let looked = batch.claims.iter().any(|c| c.task == Task::Look(id));
         let evaluated = looked || ended || batch.claims.iter().any(|c| c.task == Task::Evaluate(id));
         let discards = matches!(dependency.policy.on_held, OnHeld::DiscardSilently | OnHeld::DiscardLoudly);
-        let good = state.health == Health::Healthy && state.not_found == 0;
-        if !evaluated || !good || !state.in_debt() || (discards && !looked) || state.retry.is_some() {
+        if !evaluated
+            || state.health != Health::Healthy
+            || !state.in_debt()
+            || (discards && !looked)
+            || state.retry.is_some()
+        {
             return;
         }
-        let Some(observed) = &state.observed else { return };
-        let none = Parameters::new();
-        let subject = Subject {
-            forced: false,
-            revision: &observed.revision,
-            pinned: false,
-            relation: Some(&observed.relation),
-            parameters: &none,
-            on_held: dependency.policy.on_held,
-            waited: false,
-        };
-        let context = Context {
-            policy: &dependency.policy,
-            now: at,
-            lock: LockView::AsStored,
-            known_good: &[],
-            build: BuildId::from_uuid(Uuid::from_u128(0)),
-        };
-        let quiet = state.last_decision.as_ref().is_some_and(|l| l.decision == "Quiet");
-        if row(state, &context, &subject) == Decision::Build && !quiet {
-            let text = format!("{id} is free and in debt at {}, and nothing was built", observed.revision);
-            self.fail("I3", || text);
+        let said = state.last_decision.as_ref().map(|l| l.decision.as_str());
+        // A commit may be repeated until the time to be quiet is over.
+        let decided_at = if said == Some("Quiet") { at - COMMIT_WITHIN } else { at };
+        if row(state, &dependency.policy, decided_at) == Some(Row::Build) {
+            let (observed, said) = (state.observed_revision().cloned(), said.map(str::to_owned));
+            self.fail("I3", || format!("{id} is free and in debt at {observed:?}, and not built: {said:?}"));
         }
     }
 }

@@ -41,6 +41,18 @@ impl Rows {
         self.rows.get(&task)?.holder.as_ref()
     }
 
+    /// The ticket by which this holder has the task.
+    pub(super) fn ticket(&self, task: Task, holder: &HolderId) -> Option<u64> {
+        let row = self.rows.get(&task)?;
+        (row.holder.as_ref() == Some(holder)).then_some(row.ticket)
+    }
+
+    /// Until when the holder of the task has it for certain.
+    pub(super) fn held_until(&self, task: Task) -> Option<Timestamp> {
+        let row = self.rows.get(&task)?;
+        row.holder.is_some().then_some(row.due_at)
+    }
+
     fn take(&mut self, task: Task, ticket: u64, holder: &HolderId, until: Timestamp) -> Result<(), String> {
         let last = self.tickets.insert(task, ticket).unwrap_or_default();
         if ticket <= last {
@@ -177,7 +189,7 @@ impl Rows {
 }
 
 /// How much later than a decision was made its commit may count from: it is repeated while its outcome is not known.
-const COMMIT_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const COMMIT_WITHIN: Duration = Duration::from_secs(20);
 /// How soon a source that was not found is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long anything may be put off that concerns a build under way.

@@ -8,7 +8,7 @@ use capomastro_core::{
 };
 
 impl Checker {
-    fn living(&self) -> impl Iterator<Item = DependencyId> {
+    pub(super) fn living(&self) -> impl Iterator<Item = DependencyId> {
         self.records.values().filter_map(|r| match r {
             Record::Dependency(d) if d.deleted_at.is_none() => Some(d.id),
             _ => None,

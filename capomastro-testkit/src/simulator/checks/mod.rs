@@ -8,17 +8,23 @@ mod decisions;
 mod due;
 mod end;
 mod guards;
+mod owed;
 mod projects;
+mod reads;
+mod table;
+mod truth;
+
+pub(super) use truth::System;
 
 use super::{Counters, Violation, plan::Plan};
 use capomastro_core::{
     ErrorKind,
     launch::LaunchRequest,
     model::{
-        BuildId, Dependency, DependencyId, DependencyState, HolderId, LaunchKey, Phase, ReceiptId,
-        ReceiptState,
+        Build, BuildId, Dependency, DependencyId, DependencyState, HolderId, LaunchKey, Phase,
+        ProjectBuildId, ProjectId, ReceiptId, ReceiptState,
     },
-    store::{Batch, ClaimAsk, Claimed, Committed, Key, PutBack, Record, Snapshot, Task},
+    store::{Batch, ClaimAsk, Claimed, Committed, Key, PutBack, Record, Task},
     time::Timestamp,
 };
 use due::Rows;
@@ -31,6 +37,14 @@ pub(super) struct Checker {
     records: BTreeMap<Key, Record>,
     rows: Rows,
     commits: guards::Commits,
+    reads: reads::Reads,
+    answers: truth::Answers,
+    /// The highest fence of each dependency that a build was ever given.
+    fences: BTreeMap<DependencyId, u64>,
+    /// The project builds that are not sealed.
+    unsealed: BTreeSet<(ProjectId, ProjectBuildId)>,
+    /// Every pin that was ever written, and that there was none.
+    pins: BTreeSet<(ProjectId, DependencyId, Option<BuildId>)>,
     /// The unfinished builds.
     open: BTreeMap<BuildId, DependencyId>,
     /// Builds by the key that travels with them.
@@ -72,12 +86,9 @@ impl<'a> Seen<'a> {
         self.old.get(key)
     }
 
-    fn changes(&self) -> impl Iterator<Item = Change<'a>> {
-        let old = self.old;
-        self.batch
-            .puts
-            .iter()
-            .map(move |put| Change { before: old.get(&put.record.key()), after: &put.record })
+    fn changes(&self) -> impl Iterator<Item = Change<'a>> + use<'a> {
+        let (old, batch) = (self.old, self.batch);
+        batch.puts.iter().map(move |put| Change { before: old.get(&put.record.key()), after: &put.record })
     }
 
     fn holds(&self, task: Task) -> bool {
@@ -90,6 +101,40 @@ impl<'a> Seen<'a> {
             _ => None,
         }
     }
+
+    fn dependency_before(&self, id: DependencyId) -> Option<&'a Dependency> {
+        match self.before(&Key::Dependency(id)) {
+            Some(Record::Dependency(dependency)) => Some(dependency),
+            _ => None,
+        }
+    }
+
+    fn state_after(&self, id: DependencyId) -> Option<&'a DependencyState> {
+        self.batch.puts.iter().find_map(|put| match &put.record {
+            Record::State(state) if state.id == id => Some(state),
+            _ => None,
+        })
+    }
+
+    /// The build of a dependency that starts here.
+    fn started(&self, id: DependencyId) -> Option<&'a Build> {
+        self.changes().find_map(|change| match (change.before, change.after) {
+            (None, Record::Build(build)) if build.dependency == id => Some(build),
+            _ => None,
+        })
+    }
+
+    /// The builds of a dependency that end here.
+    fn ended(&self, id: DependencyId) -> impl Iterator<Item = &'a Build> {
+        self.changes().filter_map(move |change| match (change.before, change.after) {
+            (Some(Record::Build(old)), Record::Build(new))
+                if new.dependency == id && !old.phase.is_terminal() && new.phase.is_terminal() =>
+            {
+                Some(new)
+            }
+            _ => None,
+        })
+    }
 }
 
 impl Checker {
@@ -99,6 +144,11 @@ impl Checker {
             records: BTreeMap::new(),
             rows: Rows::default(),
             commits: guards::Commits::default(),
+            reads: reads::Reads::default(),
+            answers: truth::Answers::default(),
+            fences: BTreeMap::new(),
+            unsealed: BTreeSet::new(),
+            pins: BTreeSet::new(),
             open: BTreeMap::new(),
             keys: BTreeMap::new(),
             excused: BTreeSet::new(),
@@ -147,20 +197,6 @@ impl Checker {
         self.excused.insert(key);
     }
 
-    pub(super) fn probe_started(&mut self, dependency: &str) {
-        self.step += 1;
-        self.probed.insert(dependency.to_owned(), self.step);
-    }
-
-    /// What a scheduler was told is what was written.
-    pub(super) fn read(&mut self, keys: &[Key], snapshot: &Snapshot) {
-        for (key, stored) in keys.iter().zip(&snapshot.records) {
-            if !matches!(key, Key::Due(_)) && stored.as_ref().map(|v| &v.record) != self.records.get(key) {
-                self.fail("store", || format!("the store gives another {key} than was written"));
-            }
-        }
-    }
-
     pub(super) fn unanswered(&mut self, batch: &Batch, kind: ErrorKind) {
         self.commits.unanswered(batch, kind);
     }
@@ -188,7 +224,13 @@ impl Checker {
     }
 
     /// A batch was written, or is said to have been.
-    pub(super) fn committed(&mut self, batch: &Batch, committed: &Committed, counters: &mut Counters) {
+    pub(super) fn committed(
+        &mut self,
+        batch: &Batch,
+        committed: &Committed,
+        counters: &mut Counters,
+        system: &System<'_>,
+    ) {
         self.step += 1;
         if let Err(what) = self.commits.committed(batch, committed.repeated) {
             self.fail("commit id", || what);
@@ -201,6 +243,11 @@ impl Checker {
         self.check_guards(&seen);
         self.check_builds(&seen, counters);
         self.check_decisions(&seen);
+        self.check_truth(&seen, system);
+        self.check_owed(&seen);
+        self.check_pins(&seen);
+        self.check_versions(batch);
+        self.tell(batch, committed.at);
         let touched = Self::touched(&seen);
         // From here on the picture shows what is written.
         let mut records = old;
@@ -255,15 +302,16 @@ impl Checker {
         }
     }
 
-    fn build(&self, id: BuildId) -> Option<&capomastro_core::model::Build> {
+    fn build(&self, id: BuildId) -> Option<&Build> {
         match self.records.get(&Key::Build(id)) {
             Some(Record::Build(b)) => Some(b),
             _ => None,
         }
     }
 
-    /// A process sends: the intent must be written, and nobody else may have taken the build over.
-    pub(super) fn sending(&mut self, process: usize, request: &LaunchRequest) {
+    /// A process sends: the intent must be written, nobody else may have taken the build over, and nobody else may take it
+    /// over now.
+    pub(super) fn sending(&mut self, process: usize, request: &LaunchRequest, now: Timestamp) {
         self.step += 1;
         let build = self.build(request.build);
         // It may have been adopted meanwhile: what an earlier send started was found.
@@ -273,6 +321,7 @@ impl Checker {
         let fits = build.is_some_and(|b| b.revision == request.revision && b.fence == request.fence);
         let holder = self.holders.get(process).cloned().flatten();
         let is_held = self.rows.holder(Task::Drive(request.build)) == holder.as_ref();
+        let until = self.rows.held_until(Task::Drive(request.build));
         let ended = build.is_some_and(|b| b.phase.is_terminal());
         // A person may end a build while it is being sent; that is told loudly and what was sent is kept.
         self.check(is_intended || ended || self.jumped, "I2", || {
@@ -281,6 +330,9 @@ impl Checker {
         self.check(fits, "I2", || format!("build {} is sent otherwise than it was decided", request.build));
         self.check(is_held || ended || self.jumped, "I2", || {
             format!("build {} is sent by process {process}, which does not hold it any more", request.build)
+        });
+        self.check(until.is_some_and(|until| until > now) || ended || self.jumped, "I2", || {
+            format!("build {} is sent although its claim ended at {until:?}", request.build)
         });
         if self.blind
             && let Some(Record::Build(b)) = self.records.get(&Key::Build(request.build))
