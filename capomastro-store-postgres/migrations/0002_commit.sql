@@ -21,6 +21,7 @@ SET search_path FROM CURRENT
 SET lock_timeout = '2s'
 -- Each statement touches few rows of tables that may be huge. The plans are for that, whatever statistics say today.
 SET plan_cache_mode = 'force_generic_plan'
+SET jit = off
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off

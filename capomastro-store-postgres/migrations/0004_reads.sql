@@ -9,6 +9,7 @@ RETURNS TABLE (
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET plan_cache_mode = 'force_generic_plan'
+SET jit = off
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
@@ -43,6 +44,7 @@ RETURNS TABLE (at bigint, key text, version bigint, format integer, data text, s
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET plan_cache_mode = 'force_generic_plan'
+SET jit = off
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off
@@ -88,6 +90,7 @@ RETURNS TABLE (at bigint, key text, version bigint, format integer, data text)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET plan_cache_mode = 'force_generic_plan'
+SET jit = off
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 AS $$
@@ -104,6 +107,7 @@ RETURNS TABLE (horizon bigint, newest bigint, seq bigint, at bigint, format inte
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET plan_cache_mode = 'force_generic_plan'
+SET jit = off
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET enable_hashjoin = off

@@ -194,7 +194,8 @@ impl World {
         let outcome = match d.below(10) {
             _ if !d.chance(bad) => Outcome::Succeeded,
             0..=5 => Outcome::Failed,
-            6..=8 => Outcome::Unstable,
+            6..=7 => Outcome::Unstable,
+            8 => Outcome::Lost,
             _ => Outcome::Cancelled,
         };
         let never = d.chance(bad / 8);

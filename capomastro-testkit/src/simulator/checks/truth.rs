@@ -191,12 +191,17 @@ impl Checker {
             _ => None,
         });
         let external = new.external.as_ref().and_then(|name| system.build(name));
+        let ended = external.and_then(|e| e.ended(system.now));
+        let is_lost_there = ended.as_ref().is_some_and(|e| e.outcome == Outcome::Lost);
+        let is_forgotten = external.is_some_and(|e| e.forgotten);
         let is_reported = match new.phase {
             Phase::Succeeded | Phase::Unstable | Phase::Failed => true,
             Phase::Cancelled | Phase::TimedOut => external.is_some() && !is_given_up,
+            // One that is forgotten may have been seen before, or not.
+            Phase::Lost => is_lost_there && !is_broken && !(is_forgotten && new.artifacts.is_empty()),
             _ => false,
         };
-        let told = external.and_then(|e| e.ended(system.now)).filter(|_| is_reported);
+        let told = ended.filter(|_| is_reported);
         let deadline = new.stop.as_ref().is_some_and(|s| !matches!(s.reason, StopReason::Cancel { .. }));
         let fits = match &told {
             Some(Ended { outcome, built, artifacts, .. }) => {
@@ -204,8 +209,9 @@ impl Checker {
                     Outcome::Succeeded => Phase::Succeeded,
                     Outcome::Unstable => Phase::Unstable,
                     Outcome::Failed => Phase::Failed,
-                    Outcome::Cancelled if deadline => Phase::TimedOut,
-                    Outcome::Cancelled => Phase::Cancelled,
+                    Outcome::Lost if new.stop.is_none() => Phase::Lost,
+                    Outcome::Cancelled | Outcome::Lost if deadline => Phase::TimedOut,
+                    Outcome::Cancelled | Outcome::Lost => Phase::Cancelled,
                 };
                 phase == new.phase && *built == new.built && *artifacts == new.artifacts
             }
@@ -229,8 +235,8 @@ impl Checker {
         self.check(new.phase != Phase::TimedOut || deadline, "stop", || {
             format!("build {id} is timed out and no deadline is named")
         });
-        if let (Phase::Lost, Some(external), false) = (new.phase, external, is_broken) {
-            self.check(external.forgotten, "truth", || {
+        if new.phase == Phase::Lost && external.is_some() && !is_broken {
+            self.check(is_forgotten || is_lost_there, "truth", || {
                 format!("build {id} is lost, and the build system knows it")
             });
         }
