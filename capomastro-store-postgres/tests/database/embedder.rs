@@ -269,17 +269,17 @@ async fn a_connection_that_comes_back_inside_a_transaction_swallows_no_commit() 
     leave(1).await;
     let store = within(SOON, PostgresStore::with_pool(pool.clone()).open()).await.unwrap();
     let look = base.store().await;
-    for n in 0..left.len() {
+    for (n, left) in left.iter().enumerate() {
         let name = n.to_string();
         leave(n).await;
         store.commit(&put(limit(&name, 1), None)).await.unwrap();
-        assert!(number(&look, &name).await.unwrap().is_some(), "{}", left[n]);
+        assert!(number(&look, &name).await.unwrap().is_some(), "{left}");
         leave(n).await;
         store.commit(&due(Task::Sweep, Lane::House, Duration::ZERO)).await.unwrap();
         leave(n).await;
         let lanes = vec![LaneAsk { lane: Lane::House, limit: 1, lease: Duration::from_secs(60) }];
         let ask = ClaimAsk { lanes, holder: holder("test") };
-        assert_eq!(store.claim_due(&ask).await.unwrap().claims.len(), 1, "{}", left[n]);
+        assert_eq!(store.claim_due(&ask).await.unwrap().claims.len(), 1, "{left}");
         assert_eq!(look.claim_due(&ask).await.unwrap().claims.len(), 0, "the claim is seen by others");
         leave(n).await;
         store.check().await.unwrap();
