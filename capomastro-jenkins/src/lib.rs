@@ -1,0 +1,1 @@
+//! Launches and follows builds on Jenkins, for Capomastro.
