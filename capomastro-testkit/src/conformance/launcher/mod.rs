@@ -7,8 +7,8 @@
 //! ```
 //! use capomastro_core::{async_trait, launch::{BuildLauncher, Ended, Outcome}, model::LaunchKey};
 //! use capomastro_testkit::{
-//!     conformance::{Time, launcher::{End, LauncherHarness, Told}},
-//!     fakes::{ControllableLauncher, ManualClock},
+//!     conformance::{Time, launcher::{End, LauncherHarness, NextAnswer, Told}},
+//!     fakes::{ControllableLauncher, LaunchAnswer, ManualClock},
 //! };
 //! use serde_json::{Value, json};
 //! use std::sync::Arc;
@@ -64,6 +64,10 @@
 //!     async fn cut(&self, cut: bool) -> bool {
 //!         self.system.outage(cut);
 //!         true
+//!     }
+//!     async fn lose_answer(&self) -> NextAnswer {
+//!         self.system.answer_next(LaunchAnswer::LoseAnswer);
+//!         NextAnswer::IsLost
 //!     }
 //! }
 //!
