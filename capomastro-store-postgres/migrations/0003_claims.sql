@@ -1,6 +1,11 @@
 -- Takes due work: lane after lane, in due order, skipping what others hold or are just taking.
-CREATE FUNCTION claim_1(lanes text[], limits bigint[], leases bigint[], claim_holder text, given bigint, form integer)
-RETURNS TABLE (at bigint, next_due bigint, task text, ticket bigint, due_at bigint, note text)
+-- Each lane is looked at from its floor on, which was found at the time floors_of, and of which the caller says that nothing
+-- is due before it.
+CREATE FUNCTION claim_1(
+    lanes text[], limits bigint[], leases bigint[], floors bigint[], floors_of bigint,
+    claim_holder text, given bigint, form integer
+)
+RETURNS TABLE (at bigint, next_due bigint, task text, ticket bigint, due_at bigint, note text, lane integer)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
 SET lock_timeout = '2s'
@@ -15,7 +20,7 @@ AS $$
 DECLARE
     started bigint := now_1(given);
     soonest bigint;
-    next_of_lane bigint;
+    floor_of_lane bigint;
     taken record;
 BEGIN
     PERFORM usable_1();
@@ -23,11 +28,13 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     FOR i IN 1 .. cardinality(lanes) LOOP
+        -- Of a time that has not come yet nothing is known: the clock was set back.
+        floor_of_lane := CASE WHEN floors_of > started THEN -9223372036854775808 ELSE floors[i] END;
         FOR taken IN
             WITH pick AS MATERIALIZED (
                 -- One more than asked for: when it is due is what the caller waits for.
                 SELECT d.task, d.due_at, d.rank FROM due d
-                WHERE d.lane = lanes[i] AND d.due_at <= started AND d.format <= form
+                WHERE d.lane = lanes[i] AND d.due_at >= floor_of_lane AND d.due_at <= started AND d.format <= form
                 ORDER BY d.due_at, d.rank, d.task LIMIT limits[i] + 1 FOR UPDATE SKIP LOCKED
             ), placed AS (
                 SELECT p.task, p.due_at, row_number() OVER (ORDER BY p.due_at, p.rank, p.task) AS n FROM pick p
@@ -39,7 +46,8 @@ BEGIN
                 RETURNING p.n, d.task, d.ticket, p.due_at, d.note
             ), ready AS (
                 SELECT count(*) AS n FROM (
-                    SELECT 1 FROM due d WHERE d.lane = lanes[i] AND d.due_at <= started AND d.format <= form
+                    SELECT 1 FROM due d
+                    WHERE d.lane = lanes[i] AND d.due_at >= floor_of_lane AND d.due_at <= started AND d.format <= form
                     LIMIT limits[i] + 1
                 ) r
             ), later AS (
@@ -65,6 +73,7 @@ BEGIN
                 claim_1.ticket := taken.ticket;
                 claim_1.due_at := taken.due_at;
                 claim_1.note := taken.note;
+                claim_1.lane := i;
                 RETURN NEXT;
             END IF;
         END LOOP;
@@ -76,6 +85,7 @@ BEGIN
     claim_1.ticket := NULL;
     claim_1.due_at := NULL;
     claim_1.note := NULL;
+    claim_1.lane := NULL;
     RETURN NEXT;
 END $$;
 

@@ -189,7 +189,7 @@ impl PostgresStoreBuilder {
         let (hints, clock) = (self.hints && !self.behind_pooler, self.clock.clone());
         let Opened { calls, schema, installation, connect } = self.prepare(Purpose::Use).await?;
         let hints = connect.filter(|_| hints).map(|connect| Hints::start(connect, &schema, calls.runtime()));
-        Ok(PostgresStore { calls, schema, clock, installation, hints })
+        Ok(PostgresStore { calls, schema, clock, installation, hints, floors: Arc::default() })
     }
 
     /// Connects, and sees to the schema.

@@ -3,6 +3,7 @@
 use crate::{
     apply::{delay, form},
     calls::{Call, Failure},
+    floors::{Floor, Floors},
     read::statement,
     text::stored,
 };
@@ -15,7 +16,9 @@ use capomastro_core::{
         refusals::damaged,
         rows::{PutBackRow, claim_of_row, timestamp},
     },
+    time::Monotonic,
 };
+use std::sync::Arc;
 use tokio_postgres::{Client, types::Type};
 
 /// The most tasks that one call takes from a lane, so that a transaction stays short.
@@ -26,6 +29,21 @@ pub(crate) struct Take {
     pub(crate) schema: String,
     pub(crate) given: Option<i64>,
     pub(crate) ask: ClaimAsk,
+    pub(crate) floors: Arc<Floors>,
+    /// The local time.
+    pub(crate) now: Monotonic,
+}
+
+impl Take {
+    /// Keeps where the first rows of each lane were found.
+    fn learn(&self, began: &[Floor], firsts: &[Option<i64>], at: i64) {
+        for ((lane, began), first) in self.ask.lanes.iter().zip(began).zip(firsts) {
+            // A lane of which nothing was wanted was not looked at.
+            if lane.limit > 0 {
+                self.floors.learn(&lane.lane, *began, *first, at, self.now);
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -41,8 +59,11 @@ impl Call for Take {
         let holder = stored(ask.holder.as_str());
         let sql = statement(
             &self.schema,
-            "SELECT at, next_due, task, ticket, due_at, note FROM @.claim_1($1, $2, $3, $4, $5, $6)",
+            "SELECT at, next_due, task, ticket, due_at, note, lane FROM @.claim_1($1, $2, $3, $4, $5, $6, $7, $8)",
         );
+        let began: Vec<_> = ask.lanes.iter().map(|l| self.floors.of(&l.lane, self.now)).collect();
+        let floors: Vec<_> = began.iter().map(|f| f.from).collect();
+        let floors_of = began.iter().map(|f| f.seen_at).max();
         let rows = client
             .query_typed(
                 &sql,
@@ -50,6 +71,8 @@ impl Call for Take {
                     (&lanes, Type::TEXT_ARRAY),
                     (&limits, Type::INT8_ARRAY),
                     (&leases, Type::INT8_ARRAY),
+                    (&floors, Type::INT8_ARRAY),
+                    (&floors_of, Type::INT8),
                     (&holder, Type::TEXT),
                     (&self.given, Type::INT8),
                     (&form(), Type::INT4),
@@ -57,18 +80,23 @@ impl Call for Take {
             )
             .await?;
         let mut claims = Vec::new();
+        let mut firsts = vec![None; began.len()];
         for row in &rows {
             let Some(task) = row.try_get::<_, Option<String>>(2)? else {
                 // What is due at a time that cannot be is not waited for.
                 let next_due = row.try_get::<_, Option<i64>>(1)?.and_then(|at| timestamp(at).ok());
-                return Ok(Claimed { now: timestamp(row.try_get(0)?)?, claims, next_due });
+                let at = row.try_get(0)?;
+                self.learn(&began, &firsts, at);
+                return Ok(Claimed { now: timestamp(at)?, claims, next_due });
             };
-            claims.extend(claim_of_row(
-                &task,
-                row.try_get(3)?,
-                row.try_get(4)?,
-                &row.try_get::<_, String>(5)?,
-            ));
+            let due_at = row.try_get(4)?;
+            let lane = usize::try_from(row.try_get::<_, i32>(6)?)
+                .ok()
+                .and_then(|n| firsts.get_mut(n.checked_sub(1)?));
+            if let Some(first) = lane {
+                first.get_or_insert(due_at);
+            }
+            claims.extend(claim_of_row(&task, row.try_get(3)?, due_at, &row.try_get::<_, String>(5)?));
         }
         Err(damaged("the end of an answer", "none").into())
     }

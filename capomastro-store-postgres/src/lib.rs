@@ -42,6 +42,7 @@ mod claims;
 mod connect;
 mod error;
 mod fill;
+mod floors;
 mod hints;
 mod migrate;
 mod read;

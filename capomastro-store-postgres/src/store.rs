@@ -6,6 +6,7 @@ use crate::{
     calls::{Call, Calls, Failure},
     claims::{GiveBack, Take},
     error,
+    floors::Floors,
     hints::{self, Hints},
     migrate,
     read::{Events, Get, List, statement},
@@ -20,7 +21,7 @@ use capomastro_core::{
         refusals::{check_lanes, check_limit},
         rows::{encode, encode_put_backs, micros, timestamp},
     },
-    time::Clock,
+    time::{Clock, SystemClock},
 };
 use deadpool_postgres::Pool;
 use secrecy::SecretString;
@@ -35,6 +36,7 @@ pub struct PostgresStore {
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) installation: String,
     pub(crate) hints: Option<Hints>,
+    pub(crate) floors: Arc<Floors>,
 }
 
 impl PostgresStore {
@@ -213,7 +215,13 @@ impl StateStore for PostgresStore {
 
     async fn claim_due(&self, ask: &ClaimAsk) -> Result<Claimed> {
         check_lanes(ask).map_err(|e| e.with_operation("claim due work"))?;
-        let take = Take { schema: self.schema.clone(), given: self.given(), ask: ask.clone() };
+        let take = Take {
+            schema: self.schema.clone(),
+            given: self.given(),
+            ask: ask.clone(),
+            floors: Arc::clone(&self.floors),
+            now: self.clock.as_ref().map_or_else(|| SystemClock.monotonic(), |clock| clock.monotonic()),
+        };
         self.calls.make("claim due work", take).await
     }
 

@@ -6,6 +6,7 @@ mod contention;
 mod embedder;
 mod events;
 mod hints;
+mod late_rows;
 mod migrations;
 mod newer;
 mod outages;
