@@ -51,8 +51,10 @@ BEGIN
                     LIMIT limits[i] + 1
                 ) r
             ), later AS (
+                -- Where more is due now, nobody waits for what is due later.
                 SELECT d.due_at FROM due d
                 WHERE d.lane = lanes[i] AND d.due_at > started AND d.format <= form
+                    AND (SELECT count(*) FROM pick) <= limits[i]
                 ORDER BY d.due_at LIMIT 1
             )
             SELECT t.n, t.task, t.ticket, t.due_at, t.note FROM took t

@@ -1,4 +1,4 @@
-//! Many looks in a database of their own, which become due together.
+//! Many looks in a database of their own, most of them due.
 
 use capomastro_core::{
     model::{DependencyId, HolderId},
@@ -6,7 +6,6 @@ use capomastro_core::{
     time::{Clock, SystemClock},
 };
 use capomastro_store_postgres::PostgresStore;
-use capomastro_testkit::ManualClock;
 use capomastro_tests::{postgres::Cluster, samples};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -15,16 +14,19 @@ use uuid::Uuid;
 const PAGE: usize = 100;
 /// How many are written at once.
 const BATCH: u128 = 1_000;
-/// When they become due.
-const SOME_TIME: Duration = Duration::from_secs(3_600);
+/// When those are due that are not due yet.
+const LATER: Duration = Duration::from_secs(86_400);
 
 pub(crate) struct Crowd {
-    pub(crate) clock: ManualClock,
     pub(crate) store: Arc<PostgresStore>,
     pub(crate) database: String,
 }
 
 fn lane() -> Lane {
+    Lane::Probe("crowded".parse().unwrap())
+}
+
+fn later() -> Lane {
     Lane::Probe("standing".parse().unwrap())
 }
 
@@ -35,25 +37,21 @@ fn holder() -> HolderId {
 impl Crowd {
     pub(crate) async fn of(cluster: &Cluster, count: u128) -> Self {
         let database = cluster.new_database();
-        let clock = ManualClock::new();
-        let builder = PostgresStore::builder(cluster.url(&database)).clock(Arc::new(clock.clone()));
-        let store = builder.hints(false).open().await.unwrap();
+        let store = PostgresStore::builder(cluster.url(&database)).hints(false).open().await.unwrap();
         for from in (0..count).step_by(usize::try_from(BATCH).unwrap()) {
             let mut batch = samples::batch();
             for n in from..from + BATCH {
                 // Ids have no order in time, as those of dependencies that come and go have none.
                 let id = Uuid::from_u128(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
                 let task = Task::Look(DependencyId::from_uuid(id));
-                batch.due.push(DueChange::Set { task, lane: lane(), after: SOME_TIME, note: None });
+                // Some are of another lane, and not due yet.
+                let (lane, after) = if n % 10 == 9 { (later(), LATER) } else { (lane(), Duration::ZERO) };
+                batch.due.push(DueChange::Set { task, lane, after, note: None });
             }
             store.commit(&batch).await.unwrap();
         }
         cluster.sql(&database, "VACUUM ANALYZE");
-        Self { clock, store: Arc::new(store), database }
-    }
-
-    pub(crate) fn becomes_due(&self) {
-        self.clock.advance(2 * SOME_TIME);
+        Self { store: Arc::new(store), database }
     }
 
     /// Takes a page of what is due, and puts it back behind the others, so often. How long each taking took.
@@ -62,7 +60,6 @@ impl Crowd {
         let ask = ClaimAsk { lanes: vec![LaneAsk { lane: lane(), limit: PAGE, lease }], holder: holder() };
         let mut took = Vec::with_capacity(times);
         for _ in 0..times {
-            self.clock.advance(Duration::from_millis(1));
             let began = SystemClock.monotonic().0;
             let claims = self.store.claim_due(&ask).await.unwrap().claims;
             took.push(SystemClock.monotonic().0 - began);
