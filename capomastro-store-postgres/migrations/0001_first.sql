@@ -68,6 +68,12 @@ CREATE FUNCTION later_1(at bigint, after bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 AS $$ SELECT at + least(after, 8210266876799999999 - at) $$;
 
+-- When a row is due whose claim ends: then, or earlier if a nudge said so, but not in the past, so that claims may begin where
+-- they found the first row.
+CREATE FUNCTION released_1(now_at bigint, at bigint, nudged bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+AS $$ SELECT CASE WHEN nudged IS NULL THEN at ELSE least(at, greatest(nudged, now_at)) END $$;
+
 -- From where the store was or is being filled, and where everything in it went.
 CREATE TABLE moves (
     way   text COLLATE "C" NOT NULL PRIMARY KEY CHECK (way IN ('from', 'to')),
@@ -78,7 +84,8 @@ CREATE TABLE moves (
     token text
 );
 
--- Refuses what is not to be used: half filled, or moved away.
+-- Refuses what is not to be used: half filled, or moved away. Its caller has locked `moves`, in a statement of its own: one that
+-- waited for the lock sees only what was there before it waited.
 CREATE FUNCTION usable_1() RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path FROM CURRENT

@@ -14,7 +14,9 @@ CREATE FUNCTION commit_1(
     OUT outcome text, OUT at bigint,
     OUT about text, OUT wanted text, OUT stored text,
     -- the claims that were born or made longer, in the order of the batch; no time for those that became longer
-    OUT claimed_tasks text[], OUT claimed_tickets bigint[], OUT claimed_due bigint[], OUT claimed_notes text[]
+    OUT claimed_tasks text[], OUT claimed_tickets bigint[], OUT claimed_due bigint[], OUT claimed_notes text[],
+    -- how many events, or ids, went: the greater number
+    OUT forgotten bigint
 )
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
@@ -38,7 +40,9 @@ DECLARE
     first_seq bigint;
     next_seq bigint;
     newest_to_go bigint;
+    gone bigint;
 BEGIN
+    LOCK TABLE moves IN ACCESS SHARE MODE;
     PERFORM usable_1();
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
@@ -206,7 +210,7 @@ BEGIN
             VALUES (change.task, change.rank, change.lane, until_at, 0, coalesce(change.note, '{}'), form)
             ON CONFLICT (task) DO UPDATE SET
                 lane = change.lane,
-                due_at = CASE WHEN held THEN least(until_at, d.nudge_at)
+                due_at = CASE WHEN held THEN released_1(commit_1.at, until_at, d.nudge_at)
                               WHEN d.holder IS NULL THEN until_at ELSE d.due_at END,
                 nudge_at = CASE WHEN held OR d.holder IS NULL THEN NULL ELSE least(until_at, d.nudge_at) END,
                 holder = CASE WHEN held THEN NULL ELSE d.holder END,
@@ -241,7 +245,7 @@ BEGIN
               AND CASE WHEN d.holder IS NULL THEN d.due_at > until_at
                        ELSE d.nudge_at IS NULL OR d.nudge_at > until_at END;
         WHEN 'done' THEN
-            UPDATE due d SET holder = NULL, due_at = d.nudge_at, nudge_at = NULL
+            UPDATE due d SET holder = NULL, due_at = greatest(d.nudge_at, commit_1.at), nudge_at = NULL
             WHERE d.task = change.task AND held AND d.nudge_at IS NOT NULL;
             IF NOT FOUND THEN
                 DELETE FROM due d WHERE d.task = change.task;
@@ -259,10 +263,13 @@ BEGIN
                 SELECT o.seq FROM events o
                 WHERE o.at < forget_events_before AND o.seq <= newest_to_go ORDER BY o.at, o.seq LIMIT forget_most
             );
+            GET DIAGNOSTICS forgotten = ROW_COUNT;
         END IF;
         DELETE FROM commits c WHERE c.id IN (
             SELECT o.id FROM commits o WHERE o.at < forget_commits_before ORDER BY o.at, o.id LIMIT forget_most
         );
+        GET DIAGNOSTICS gone = ROW_COUNT;
+        forgotten := greatest(forgotten, gone);
     END IF;
 
     -- Events are numbered by their transaction, so that the order of numbers is known before the order of commits is:

@@ -23,6 +23,7 @@ DECLARE
     floor_of_lane bigint;
     taken record;
 BEGIN
+    LOCK TABLE moves IN ACCESS SHARE MODE;
     PERFORM usable_1();
     IF current_setting('synchronous_commit') = 'off' THEN
         PERFORM set_config('synchronous_commit', 'on', true);
@@ -62,7 +63,7 @@ BEGIN
             SELECT NULL, NULL, NULL, least(
                 (SELECT p.due_at FROM placed p WHERE p.n > limits[i]),
                 -- What was skipped is in the hands of a transaction that ends soon, this way or that.
-                (SELECT started + 20000 FROM ready r WHERE r.n > (SELECT count(*) FROM pick)),
+                (SELECT started + 100000 FROM ready r WHERE r.n > (SELECT count(*) FROM pick)),
                 (SELECT l.due_at FROM later l)
             ), NULL
             ORDER BY 1 NULLS LAST
@@ -109,11 +110,13 @@ AS $$
 DECLARE
     now_at bigint;
 BEGIN
+    LOCK TABLE moves IN ACCESS SHARE MODE;
+    PERFORM usable_1();
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM 1 FROM due d WHERE d.task = ANY (tasks) ORDER BY d.task FOR UPDATE;
     now_at := now_1(given);
     UPDATE due d
-    SET holder = NULL, due_at = least(later_1(now_at, b.after), d.nudge_at), nudge_at = NULL, note = b.note
+    SET holder = NULL, due_at = released_1(now_at, later_1(now_at, b.after), d.nudge_at), nudge_at = NULL, note = b.note
     FROM unnest(tasks, tickets, afters, notes) b(task, ticket, after, note)
     WHERE d.task = b.task AND d.holder = back_holder AND d.ticket = b.ticket AND d.format <= form;
 END $$;

@@ -3,12 +3,14 @@ CREATE FUNCTION begin_move_1(from_id text, from_what text, mover text, last_numb
 RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
+SET lock_timeout = '5s'
 AS $$
 DECLARE
     before moves;
 BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
-    LOCK TABLE moves IN EXCLUSIVE MODE;
+    -- Whoever changes anything locks this table first, so nothing is under way when this lock is had.
+    LOCK TABLE moves IN ACCESS EXCLUSIVE MODE;
     SELECT * INTO before FROM moves m WHERE m.way = 'from';
     IF before.id = from_id AND before.done THEN
         RETURN 'finished';
@@ -51,12 +53,14 @@ END $$;
 CREATE FUNCTION retire_1(to_id text, to_what text) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT
+SET lock_timeout = '5s'
 AS $$
 DECLARE
     before moves;
 BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
-    LOCK TABLE moves IN EXCLUSIVE MODE;
+    -- Whoever changes anything locks this table first, so nothing is under way when this lock is had.
+    LOCK TABLE moves IN ACCESS EXCLUSIVE MODE;
     SELECT * INTO before FROM moves m WHERE m.way = 'to';
     IF before.id <> to_id THEN
         RETURN before.what;

@@ -12,7 +12,7 @@ use capomastro_core::{
         Committed, DueChange, RECORD_FORMAT,
         due::{Taken, claim_of},
         refusals::{claim_lost, conflict, name_taken, newer_format},
-        rows::{BatchRows, PutRow, micros, timestamp},
+        rows::{BatchRows, PutRow, micros, timestamp, unsigned},
     },
     time::Timestamp,
 };
@@ -123,7 +123,8 @@ impl Commit {
         let sql = statement(
             &self.schema,
             &format!(
-                "SELECT outcome, at, about, wanted, stored, claimed_tasks, claimed_tickets, claimed_due, claimed_notes \
+                "SELECT outcome, at, about, wanted, stored, claimed_tasks, claimed_tickets, claimed_due, claimed_notes, \
+                   coalesce(forgotten, 0) \
                  FROM @.commit_1({})",
                 places.join(", ")
             ),
@@ -136,7 +137,8 @@ impl Commit {
             "done" | "repeated" => {
                 let at = timestamp(at.unwrap_or(i64::MAX))?;
                 let claims = self.claims(&row)?;
-                return Ok(Committed { at, repeated: outcome == "repeated", claims });
+                let forgotten = unsigned(row.try_get(9)?)?;
+                return Ok(Committed { at, repeated: outcome == "repeated", claims, forgotten });
             }
             "claim_lost" => claim_lost(about()?),
             "conflict" => conflict(

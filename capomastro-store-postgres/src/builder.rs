@@ -2,7 +2,7 @@
 
 use crate::{
     PostgresStore, PostgresTransfer,
-    calls::Calls,
+    calls::{Calls, leave_transaction},
     connect::{Connect, Way, pool_error},
     error,
     hints::Hints,
@@ -225,7 +225,7 @@ impl PostgresStoreBuilder {
                 let prepared = pin!(async {
                     let mut client = opening.get().await.map_err(pool_error)?;
                     if shared {
-                        client.batch_execute("ROLLBACK").await.map_err(error::error)?;
+                        leave_transaction(&client).await.map_err(error::error)?;
                     }
                     migrate::prepare(&mut client, &schema, may, purpose).await
                 });

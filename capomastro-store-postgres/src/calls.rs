@@ -13,7 +13,7 @@ use deadpool_postgres::{Object, Pool};
 use futures_util::future::{Either, select};
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::runtime::Handle;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
 /// How often a call that lost a race tries again.
 const RACES: u32 = 5;
@@ -50,6 +50,17 @@ impl From<Error> for Failure {
 impl From<tokio_postgres::Error> for Failure {
     fn from(e: tokio_postgres::Error) -> Self {
         Self::Failed(e)
+    }
+}
+
+/// Ends the transaction in which somebody else may have left the connection. A BEGIN before keeps the server's log free of
+/// warnings that there was none; in one that has failed it fails too.
+pub(crate) async fn leave_transaction(client: &Client) -> Result<(), tokio_postgres::Error> {
+    let (begun, rolled_back) =
+        futures_util::join!(client.batch_execute("BEGIN"), client.batch_execute("ROLLBACK"));
+    match begun {
+        Err(e) if e.code() != Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => Err(e),
+        _ => rolled_back,
     }
 }
 
@@ -151,28 +162,31 @@ impl Line {
                 Effect::Race if races < RACES => {
                     races += 1;
                     if !self.pause(4 << races, &mut alarm).await {
-                        return Err(doubtful(error::error(e)));
+                        return Err(doubtful(error::of_call(e)));
                     }
                 }
                 Effect::Unknown => {
                     drop(Object::take(client));
                     losses += 1;
                     if losses > LOSSES {
-                        let e = error::error(e);
+                        let e = error::of_call(e);
                         return Err(if C::COMMITS { error::unknown(e) } else { e });
                     }
+                    // Who comes back at once may be sent away at once.
+                    if !self.pause(50 << losses, &mut alarm).await {
+                        return Err(doubtful(error::of_call(e)));
+                    }
                 }
-                Effect::Race | Effect::Nothing => return Err(doubtful(error::error(e))),
+                Effect::Race | Effect::Nothing => return Err(doubtful(error::of_call(e))),
             }
         }
     }
 
     async fn perform<C: Call>(&self, call: &C, client: &Client) -> Result<C::Answer, Failure> {
         if self.shared {
-            // Somebody else may have left it inside a transaction. Both go out together.
-            let (rolled_back, answer) =
-                futures_util::join!(client.batch_execute("ROLLBACK"), call.perform(client));
-            rolled_back?;
+            // All goes out together.
+            let (left, answer) = futures_util::join!(leave_transaction(client), call.perform(client));
+            left?;
             return answer;
         }
         call.perform(client).await

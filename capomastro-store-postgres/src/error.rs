@@ -117,7 +117,7 @@ fn meaning(code: &str) -> Meaning {
             Never,
             "the database says that its files are damaged: stop it, keep a copy, and restore a backup",
         ),
-        ("54", _) | ("22", "22021") => nothing(
+        ("54", _) | ("22", "22021" | "22P05") => nothing(
             K::InvalidInput,
             Never,
             "a record is larger or of another form than PostgreSQL can keep: split what it describes into smaller parts",
@@ -227,6 +227,19 @@ pub(crate) fn unknown(cause: Error) -> Error {
     .with_source(cause)
 }
 
+/// The library's error for a call of a store that is open. A server that takes no writes now may do so soon: it was the
+/// primary, or is about to be.
+pub(crate) fn of_call(e: tokio_postgres::Error) -> Error {
+    if e.code().is_none_or(|code| code.code() != "25006") {
+        return error(e);
+    }
+    Error::new(
+        ErrorKind::Unavailable,
+        "the database takes no writes now: if no other server is about to take over, connect to the primary (target_session_attrs=read-write), and check default_transaction_read_only",
+    )
+    .with_source(e)
+}
+
 /// Another transaction was in the way of one that is the caller's own.
 pub(crate) fn in_the_way(e: tokio_postgres::Error) -> Error {
     Error::new(
@@ -288,6 +301,7 @@ mod tests {
             ("XX001", K::Corrupt, Never, Nothing),
             ("54000", K::InvalidInput, Never, Nothing),
             ("22021", K::InvalidInput, Never, Nothing),
+            ("22P05", K::InvalidInput, Never, Nothing),
             ("CM002", K::InvalidInput, Never, Nothing),
             ("CM003", K::NewerFormat, Never, Nothing),
             ("42883", K::Corrupt, Never, Nothing),

@@ -108,7 +108,8 @@ async fn prepared(client: &mut Client, schema: &str, may: May, purpose: Purpose)
     let server = client
         .query_typed_one(
             "SELECT current_setting('server_version_num')::integer, current_setting('server_version'), \
-             pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean",
+             pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, \
+             current_setting('server_encoding')",
             &[],
         )
         .await?;
@@ -123,6 +124,14 @@ async fn prepared(client: &mut Client, schema: &str, may: May, purpose: Purpose)
             ErrorKind::ReadOnly,
             "the database can only be read: connect to the primary server (target_session_attrs=read-write), and check default_transaction_read_only",
         )
+        .into());
+    }
+    let encoding: String = server.try_get(3)?;
+    if encoding != "UTF8" {
+        return Err(Error::config(
+            "the database cannot keep every text: create it with the encoding UTF8 (CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8')",
+        )
+        .with_context("encoding", encoding)
         .into());
     }
     let mut meta = look(client, schema).await?;
@@ -307,10 +316,11 @@ const RELATIONS: [&str; 20] = [
     "migrations",
 ];
 
-const FUNCTIONS: [&str; 14] = [
+const FUNCTIONS: [&str; 15] = [
     "now_1",
     "later_1",
     "usable_1",
+    "released_1",
     "commit_1",
     "claim_1",
     "put_back_1",

@@ -13,7 +13,6 @@ use capomastro_core::{
         refusals::damaged,
         rows::{RecordRow, decode_due, decode_event, decode_stored, timestamp, unsigned},
     },
-    time::{Clock, SystemClock},
 };
 use std::{collections::BTreeMap, time::Duration};
 use tokio_postgres::{Client, Row, types::Type};
@@ -180,8 +179,9 @@ impl Call for List {
     }
 }
 
-/// How long a reader waits for older transactions to end, so that it sees what was just answered: they are short.
-const OLDER: [Duration; 5] = [
+/// How long a reader waits for older transactions to end, so that it sees what was just answered: they are short. It holds no
+/// connection meanwhile.
+pub(crate) const OLDER: [Duration; 5] = [
     Duration::from_millis(1),
     Duration::from_millis(4),
     Duration::from_millis(15),
@@ -190,6 +190,7 @@ const OLDER: [Duration; 5] = [
 ];
 
 /// A part of the event stream.
+#[derive(Clone)]
 pub(crate) struct Events {
     pub(crate) schema: String,
     pub(crate) filter: EventFilter,
@@ -199,25 +200,10 @@ pub(crate) struct Events {
 
 #[async_trait]
 impl Call for Events {
-    type Answer = EventPage;
-
-    async fn perform(&self, client: &Client) -> Result<EventPage, Failure> {
-        let (mut page, newest) = self.page(client).await?;
-        for wait in OLDER {
-            if newest <= page.upto || i64::try_from(page.items.len()) == Ok(self.limit) {
-                break;
-            }
-            SystemClock.sleep(wait).await;
-            page = self.page(client).await?.0;
-        }
-        // A long transaction holds back what came after it began.
-        Ok(page)
-    }
-}
-
-impl Events {
     /// A page, and the number of the newest committed event, which may be behind it.
-    async fn page(&self, client: &Client) -> Result<(EventPage, EventSeq), Failure> {
+    type Answer = (EventPage, EventSeq);
+
+    async fn perform(&self, client: &Client) -> Result<(EventPage, EventSeq), Failure> {
         let (dependency, project) = match self.filter {
             EventFilter::All => (None, None),
             EventFilter::Dependency(id) => (Some(id.to_string()), None),

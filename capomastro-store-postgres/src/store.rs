@@ -9,7 +9,7 @@ use crate::{
     floors::Floors,
     hints::{self, Hints},
     migrate,
-    read::{Events, Get, List, statement},
+    read::{Events, Get, List, OLDER, statement},
 };
 use async_trait::async_trait;
 use capomastro_core::{
@@ -193,7 +193,17 @@ impl StateStore for PostgresStore {
 
     async fn events(&self, filter: EventFilter, after: EventSeq, limit: usize) -> Result<EventPage> {
         let events = Events { schema: self.schema.clone(), filter, after, limit: check_limit(limit)? };
-        self.calls.make("read events", events).await
+        let (mut waits, mut wanted) = (OLDER.into_iter(), None);
+        loop {
+            let (page, newest) = self.calls.make("read events", events.clone()).await?;
+            // What comes while it waits is for the next page.
+            if *wanted.get_or_insert(newest) <= page.upto || page.items.len() == limit {
+                return Ok(page);
+            }
+            // What came after a long transaction began is held back by it.
+            let Some(wait) = waits.next() else { return Ok(page) };
+            SystemClock.sleep(wait).await;
+        }
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed> {
@@ -264,7 +274,8 @@ impl Call for Repeated {
         let row = client.query_typed_opt(&sql, &[(&self.id, Type::TEXT)]).await?;
         Ok(match row {
             Some(row) => {
-                Some(Committed { at: timestamp(row.try_get(0)?)?, repeated: true, claims: Vec::new() })
+                let at = timestamp(row.try_get(0)?)?;
+                Some(Committed { at, repeated: true, claims: Vec::new(), forgotten: 0 })
             }
             None => None,
         })

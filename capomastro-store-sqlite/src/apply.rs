@@ -124,7 +124,7 @@ pub(crate) fn repeated(conn: &Connection, id: &str) -> Result<Option<Committed>,
         .optional()?;
     at.map(|at| {
         let at = timestamp(at).map_err(|e| Failure::of_row(e.report()))?;
-        Ok(Committed { at, repeated: true, claims: Vec::new() })
+        Ok(Committed { at, repeated: true, claims: Vec::new(), forgotten: 0 })
     })
     .transpose()
 }
@@ -294,15 +294,13 @@ fn write(
             claims.push(born(&taken, held, row, &due.task)?);
         }
     }
-    if let Some(f) = &batch.forget {
-        forget(conn, f)?;
-    }
+    let forgotten = batch.forget.as_ref().map_or(Ok(0), |f| forget(conn, f))?;
     for event in &batch.events {
         write_event(conn, now, event)?;
     }
     conn.prepare_cached("INSERT INTO capomastro_commits (id, at) VALUES (?1, ?2)")?
         .execute(params![batch.id, micros(now)])?;
-    Ok(Committed { at: now, repeated: false, claims })
+    Ok(Committed { at: now, repeated: false, claims, forgotten })
 }
 
 /// After the first write nothing may be refused any more: what cannot be is a fault of the whole transaction.
@@ -411,22 +409,26 @@ fn write_event(conn: &Connection, now: Timestamp, event: &EventRow) -> Result<()
     Ok(())
 }
 
-fn forget(conn: &Connection, forget: &Forget) -> Result<(), Stop> {
+/// How many events or ids went: the greater number.
+fn forget(conn: &Connection, forget: &Forget) -> Result<u64, Stop> {
+    let mut events = 0;
     let newest_to_go: Option<i64> = conn
         .prepare_cached("SELECT seq FROM capomastro_events ORDER BY seq DESC LIMIT 1 OFFSET ?1")?
         .query_row([i64::try_from(forget.keep_events).unwrap_or(i64::MAX)], |r| r.get(0))
         .optional()?;
     if let Some(newest) = newest_to_go {
-        conn.prepare_cached(
-            "DELETE FROM capomastro_events WHERE seq IN \
+        events = conn
+            .prepare_cached(
+                "DELETE FROM capomastro_events WHERE seq IN \
              (SELECT seq FROM capomastro_events WHERE at < ?1 AND seq <= ?2 ORDER BY at, seq LIMIT ?3)",
-        )?
-        .execute(params![micros(forget.events_before), newest, forget.at_most])?;
+            )?
+            .execute(params![micros(forget.events_before), newest, forget.at_most])?;
     }
-    conn.prepare_cached(
-        "DELETE FROM capomastro_commits WHERE id IN \
+    let ids = conn
+        .prepare_cached(
+            "DELETE FROM capomastro_commits WHERE id IN \
          (SELECT id FROM capomastro_commits WHERE at < ?1 ORDER BY at, id LIMIT ?2)",
-    )?
-    .execute(params![micros(forget.commits_before), forget.at_most])?;
-    Ok(())
+        )?
+        .execute(params![micros(forget.commits_before), forget.at_most])?;
+    Ok(events.max(ids) as u64)
 }

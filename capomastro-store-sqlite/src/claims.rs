@@ -81,7 +81,7 @@ pub(crate) fn put_back(
     items: &[PutBackRow],
 ) -> Result<(), Stop> {
     let mut update = session.conn().prepare_cached(
-        "UPDATE capomastro_due SET holder = NULL, due_at = min(?4, coalesce(nudge_at, ?4)), nudge_at = NULL, note = ?5 \
+        "UPDATE capomastro_due SET holder = NULL, due_at = min(?4, max(coalesce(nudge_at, ?4), ?7)), nudge_at = NULL, note = ?5 \
          WHERE task = ?1 AND holder = ?2 AND ticket = ?3 AND format <= ?6",
     )?;
     for item in items {
@@ -91,7 +91,8 @@ pub(crate) fn put_back(
             item.ticket,
             from_now(now, item.after),
             item.note,
-            RECORD_FORMAT
+            RECORD_FORMAT,
+            micros(now)
         ])?;
     }
     Ok(())

@@ -33,10 +33,10 @@ impl Row {
         }
     }
 
-    /// Ends the claim. A nudge that came during it is not lost.
-    fn release(&mut self, at: Timestamp) {
+    /// Ends the claim. A nudge that came during it is not lost; if its time has come, it is due now.
+    fn release(&mut self, now: Timestamp, at: Timestamp) {
         self.row.claimed_by = None;
-        self.row.due_at = self.nudged.take().map_or(at, |nudged| nudged.min(at));
+        self.row.due_at = self.nudged.take().map_or(at, |nudged| nudged.max(now).min(at));
     }
 }
 
@@ -104,7 +104,7 @@ impl DueRows {
                 let at = later(now, *after);
                 let row = self.rows.entry(name).or_insert_with(|| Row::new(task, lane, at));
                 match &row.row.claimed_by {
-                    Some(_) if held.is_some() => row.release(at),
+                    Some(_) if held.is_some() => row.release(now, at),
                     Some(_) => row.nudge(at),
                     None => row.row.due_at = at,
                 }
@@ -130,7 +130,9 @@ impl DueRows {
             }
             DueChange::Done { .. } => {
                 match self.rows.get_mut(&name) {
-                    Some(row) if held.is_some() && row.nudged.is_some() => row.release(Timestamp::MAX_UTC),
+                    Some(row) if held.is_some() && row.nudged.is_some() => {
+                        row.release(now, Timestamp::MAX_UTC)
+                    }
                     _ => drop(self.rows.remove(&name)),
                 }
                 None
@@ -186,7 +188,7 @@ impl DueRows {
             if self.holds(holder, &item.claim)
                 && let Some(row) = self.rows.get_mut(&item.claim.task.to_string())
             {
-                row.release(later(now, item.after));
+                row.release(now, later(now, item.after));
                 row.row.note = item.note.clone();
             }
         }

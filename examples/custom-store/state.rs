@@ -105,7 +105,7 @@ impl State {
     /// Writes a batch. An error may leave a part of it behind, so this is called on a copy.
     pub(crate) fn commit(&mut self, now: Timestamp, batch: &Batch) -> Result<Committed> {
         if let Some(at) = self.commits.get(&batch.id) {
-            return Ok(Committed { at: *at, repeated: true, claims: Vec::new() });
+            return Ok(Committed { at: *at, repeated: true, claims: Vec::new(), forgotten: 0 });
         }
         well_formed(batch)?;
         self.due.check(now, batch)?;
@@ -127,15 +127,13 @@ impl State {
         }
         self.check_names()?;
         let claims = batch.due.iter().filter_map(|change| self.due.change(now, batch, change)).collect();
-        if let Some(forget) = &batch.forget {
-            self.forget(forget);
-        }
+        let forgotten = batch.forget.as_ref().map_or(0, |forget| self.forget(forget));
         for event in &batch.events {
             self.last_event += 1;
             self.events.insert(self.last_event, (now, event.clone()));
         }
         self.commits.insert(batch.id, now);
-        Ok(Committed { at: now, repeated: false, claims })
+        Ok(Committed { at: now, repeated: false, claims, forgotten })
     }
 
     /// After the whole batch each name has one record, so that two records may swap theirs.
@@ -153,7 +151,8 @@ impl State {
         Ok(())
     }
 
-    fn forget(&mut self, forget: &Forget) {
+    /// How many events or ids went: the greater number.
+    fn forget(&mut self, forget: &Forget) -> u64 {
         let at_most = usize::try_from(forget.at_most).unwrap_or(usize::MAX);
         let keep = usize::try_from(forget.keep_events).unwrap_or(usize::MAX);
         let newest_first = self.events.iter().rev().skip(keep);
@@ -164,9 +163,12 @@ impl State {
         self.events.retain(|seq, _| old.binary_search(seq).is_err());
         let mut ids: Vec<_> = self.commits.iter().map(|(id, at)| (*at, *id)).collect();
         ids.sort_unstable();
-        for (_, id) in ids.iter().take(at_most).take_while(|(at, _)| *at < forget.commits_before) {
+        ids.truncate(at_most);
+        ids.retain(|(at, _)| *at < forget.commits_before);
+        for (_, id) in &ids {
             self.commits.remove(id);
         }
+        old.len().max(ids.len()) as u64
     }
 }
 

@@ -11,7 +11,11 @@ use capomastro_core::{
 use capomastro_store_postgres::PostgresStore;
 use capomastro_store_sqlite::SqliteStore;
 use capomastro_testkit::{ManualClock, simulator::Simulation};
-use capomastro_tests::postgres::shared;
+use capomastro_tests::{
+    eventually,
+    postgres::{Cluster, shared},
+    samples::{limit, limit_key, put},
+};
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// A file with all that a history leaves behind.
@@ -202,4 +206,57 @@ async fn a_database_in_use_is_refused_and_what_was_bent_on_the_way_is_found() {
     assert_eq!(e.kind(), ErrorKind::AlreadyExists, "{e}");
     let e = PostgresStore::builder(cluster.create_database()).open_source().await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::InvalidConfig, "{e}");
+}
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn until_somebody_waits(cluster: &Cluster, database: &str) {
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0";
+    eventually(SOON, async || cluster.sql(database, waits) != "0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_under_way_in_the_source_is_waited_for_and_found() {
+    let Some(cluster) = shared() else { return };
+    let (database, folder) = (cluster.new_database(), tempfile::tempdir().unwrap());
+    let (url, file) = (cluster.url(&database), folder.path().join("new.db"));
+    let store = PostgresStore::builder(url.as_str()).hints(false).open().await.unwrap();
+    store.commit(&put(limit("a", 1), None)).await.unwrap();
+    let mut embedder = cluster.connect(&database).await;
+    let open = embedder.transaction().await.unwrap();
+    store.commit_in(&open, &put(limit("b", 1), None)).await.unwrap();
+    let moving = {
+        let (url, file) = (url.clone(), file.clone());
+        tokio::spawn(async move { out_of_database(&url, &file).await })
+    };
+    until_somebody_waits(&cluster, &database).await;
+    // Another one, which comes while the move waits, is made after it; and this one before.
+    open.commit().await.unwrap();
+    let e = moving.await.unwrap().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Conflict, "{e:?}");
+    let keys = [limit_key("a"), limit_key("b")];
+    assert!(store.get(&keys).await.unwrap().records.iter().all(Option::is_some), "the source goes on");
+    let report = out_of_database(&url, &file).await.unwrap();
+    assert_eq!(report.contents.records.count, 2);
+    let e = store.commit(&put(limit("c", 1), None)).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::ReadOnly, "{e:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_under_way_in_the_target_is_waited_for_and_kept() {
+    let Some(cluster) = shared() else { return };
+    let (database, folder) = (cluster.new_database(), tempfile::tempdir().unwrap());
+    let (url, file) = (cluster.url(&database), folder.path().join("old.db"));
+    lived_in(&file);
+    let store = PostgresStore::builder(url.as_str()).hints(false).open().await.unwrap();
+    let mut embedder = cluster.connect(&database).await;
+    let open = embedder.transaction().await.unwrap();
+    store.commit_in(&open, &put(limit("b", 1), None)).await.unwrap();
+    let moving = tokio::spawn(async move { into_database(&file, &url).await });
+    until_somebody_waits(&cluster, &database).await;
+    open.commit().await.unwrap();
+    let e = moving.await.unwrap().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::AlreadyExists, "{e:?}");
+    assert!(store.get(&[limit_key("b")]).await.unwrap().records[0].is_some(), "what was answered is kept");
 }

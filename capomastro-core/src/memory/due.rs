@@ -45,10 +45,10 @@ impl Row {
         }
     }
 
-    /// Ends the claim: due at `at`, or earlier if a nudge said so.
-    fn release(&mut self, at: Timestamp) {
+    /// Ends the claim: due at `at`, or earlier if a nudge said so, but not in the past.
+    fn release(&mut self, now: Timestamp, at: Timestamp) {
         self.claimed_by = None;
-        self.due_at = self.nudge_at.take().map_or(at, |nudged| nudged.min(at));
+        self.due_at = self.nudge_at.take().map_or(at, |nudged| nudged.max(now).min(at));
     }
 
     /// Starts a claim. What was nudged before is answered by it, since its work begins later.
@@ -141,7 +141,7 @@ impl DueTable {
                 let at = later(now, *after);
                 let mut row = row.unwrap_or_else(|| Row::new(lane.clone(), at, Note::default()));
                 if held.is_some() {
-                    row.release(at);
+                    row.release(now, at);
                 } else if row.claimed_by.is_some() {
                     row.nudge(at);
                 } else {
@@ -180,7 +180,7 @@ impl DueTable {
                 if let (Some(mut row), Some(_)) = (row, held)
                     && let Some(nudged) = row.nudge_at
                 {
-                    row.release(nudged);
+                    row.release(now, nudged.max(now));
                     self.insert(task, row);
                 }
                 None
@@ -221,7 +221,7 @@ impl DueTable {
             let held = self.rows.get_mut(&task).filter(|row| row.is_held(holder, item.claim.ticket));
             let Some(row) = held else { continue };
             let before = row.due_at;
-            row.release(later(now, item.after));
+            row.release(now, later(now, item.after));
             row.note.clone_from(&item.note);
             if let Some(lane) = self.by_lane.get_mut(&row.lane) {
                 lane.remove(&(before, task));

@@ -89,7 +89,7 @@ impl State {
     /// Writes a batch, all of it or nothing: everything is checked before anything is changed.
     pub(super) fn commit(&mut self, now: Timestamp, batch: &Batch) -> Result<Committed> {
         if let Some(at) = self.commits.get(&batch.id) {
-            return Ok(Committed { at: *at, repeated: true, claims: Vec::new() });
+            return Ok(Committed { at: *at, repeated: true, claims: Vec::new(), forgotten: 0 });
         }
         batch.check_form()?;
         self.due.check_claims(now, batch)?;
@@ -107,15 +107,13 @@ impl State {
             self.insert(put.record.clone());
         }
         let claims = self.due.apply(now, batch);
-        if let Some(forget) = &batch.forget {
-            self.forget(forget);
-        }
+        let forgotten = batch.forget.as_ref().map_or(0, |forget| self.forget(forget));
         for event in &batch.events {
             self.stream.push(now, event.clone());
         }
         self.commits.insert(batch.id, now);
         self.commits_by_time.insert((now, batch.id));
-        Ok(Committed { at: now, repeated: false, claims })
+        Ok(Committed { at: now, repeated: false, claims, forgotten })
     }
 
     fn check_versions(&self, batch: &Batch) -> Result<()> {
@@ -187,17 +185,21 @@ impl State {
         }
     }
 
-    fn forget(&mut self, forget: &Forget) {
+    /// How many events or ids went: the greater number.
+    fn forget(&mut self, forget: &Forget) -> u64 {
         let at_most = usize::try_from(forget.at_most).unwrap_or(usize::MAX);
-        self.stream.forget(forget.events_before, forget.keep_events, at_most);
-        for _ in 0..at_most {
+        let events = self.stream.forget(forget.events_before, forget.keep_events, at_most);
+        let mut ids = 0;
+        while ids < at_most {
             match self.commits_by_time.first() {
                 Some((at, id)) if *at < forget.commits_before => {
                     self.commits.remove(id);
                     self.commits_by_time.pop_first();
+                    ids += 1;
                 }
                 _ => break,
             }
         }
+        events.max(ids) as u64
     }
 }

@@ -50,9 +50,10 @@ impl Stream {
         EventPage { items, upto }
     }
 
-    pub(super) fn forget(&mut self, before: Timestamp, keep: u64, at_most: usize) {
+    /// How many went.
+    pub(super) fn forget(&mut self, before: Timestamp, keep: u64, at_most: usize) -> usize {
         let keep = usize::try_from(keep).unwrap_or(usize::MAX);
-        let Some(newest) = self.events.keys().rev().nth(keep).copied() else { return };
+        let Some(newest) = self.events.keys().rev().nth(keep).copied() else { return 0 };
         let old: Vec<(Timestamp, EventSeq)> = self
             .by_time
             .iter()
@@ -61,10 +62,11 @@ impl Stream {
             .take(at_most)
             .copied()
             .collect();
-        for entry in old {
-            self.by_time.remove(&entry);
+        for entry in &old {
+            self.by_time.remove(entry);
             self.events.remove(&entry.1);
         }
+        old.len()
     }
 }
 

@@ -146,7 +146,7 @@ impl StateStore for Kept {
             Stage::One(_) | Stage::More => Stage::More,
         };
         match *stage {
-            Stage::One(_) => Ok(Committed { at, repeated: false, claims: Vec::new() }),
+            Stage::One(_) => Ok(Committed { at, repeated: false, claims: Vec::new(), forgotten: 0 }),
             _ => Err(more()),
         }
     }

@@ -8,10 +8,8 @@ use super::{
 use crate::{
     Result,
     error::ErrorKind,
-    model::{Build, Dependency, DependencyId, EventSeq, Note, ProjectBuild, ProjectId, Slot},
-    store::{
-        Claim, Draft, DueChange, EventFilter, FIRST_EVENT, Forget, Key, Lane, ListKey, Query, Record, Task,
-    },
+    model::{Build, Dependency, DependencyId, Note, ProjectBuild, ProjectId, Slot},
+    store::{Claim, Draft, DueChange, Forget, Key, Lane, ListKey, Query, Record, Task},
     time::Timestamp,
 };
 use chrono::TimeDelta;
@@ -63,7 +61,6 @@ impl Inner {
 
     async fn forget(&self, now: Timestamp) -> Result<bool> {
         let keep = self.config.retention;
-        let oldest = unless_damaged(self.oldest_event().await)?;
         let mut draft = self.draft();
         draft.forget(Forget::new(
             before(now, keep.events_for),
@@ -71,17 +68,8 @@ impl Inner {
             before(now, keep.commit_ids_for),
             FORGOTTEN_AT_ONCE,
         ));
-        self.commit(draft).await?;
-        // A full pass means that there may be more. Each commit that tells something has one id and one event at least, so
-        // the ids keep pace with the events.
-        let Some(oldest) = oldest else { return Ok(false) };
-        let forgotten = self.oldest_event().await?.saturating_sub(oldest);
-        Ok(forgotten >= u64::from(FORGOTTEN_AT_ONCE))
-    }
-
-    async fn oldest_event(&self) -> Result<EventSeq> {
-        let page = self.store.events(EventFilter::All, FIRST_EVENT, 1).await?;
-        Ok(page.items.first().map_or(page.upto, |e| e.seq))
+        // A full pass means that there may be more.
+        Ok(self.commit(draft).await?.forgotten >= u64::from(FORGOTTEN_AT_ONCE))
     }
 
     async fn sweep_receipts(&self, limit: Timestamp) -> Result<bool> {

@@ -291,6 +291,9 @@ pub struct Committed {
     pub repeated: bool,
     /// The claims that were born or made longer, in the order of the batch.
     pub claims: Vec<Claim>,
+    /// How many events, or how many ids of commits, were forgotten: the greater number. There may be more to forget if it is
+    /// [`Forget::at_most`]. Nothing is told by a repetition.
+    pub forgotten: u64,
 }
 
 /// How much of a lane to take.

@@ -92,7 +92,7 @@ pub fn change(
             let at = from_now(now, *after);
             let mut row = row.unwrap_or_else(|| fresh(lane.to_string(), at));
             if held {
-                row.release(at);
+                row.release(now.timestamp_micros(), at);
             } else if row.holder.is_some() {
                 row.nudge(at);
             } else {
@@ -129,8 +129,8 @@ pub fn change(
         },
         DueChange::Done { .. } => match row {
             Some(mut row) if held => match row.nudge_at {
-                Some(at) => {
-                    row.release(at);
+                Some(_) => {
+                    row.release(now.timestamp_micros(), i64::MAX);
                     (After::Write(row), None)
                 }
                 None => (After::Gone, None),
@@ -151,10 +151,10 @@ impl Row {
         }
     }
 
-    /// Ends the claim: due at `at`, or earlier if a nudge said so.
-    fn release(&mut self, at: i64) {
+    /// Ends the claim: due at `at`, or earlier if a nudge said so, but not in the past.
+    fn release(&mut self, now: i64, at: i64) {
         self.holder = None;
-        self.due_at = self.nudge_at.take().map_or(at, |nudged| nudged.min(at));
+        self.due_at = self.nudge_at.take().map_or(at, |nudged| nudged.max(now).min(at));
     }
 
     /// Starts a claim. What was nudged before is answered by it, since its work begins later.
@@ -293,6 +293,20 @@ mod tests {
             ("nudge does nothing without a row", None, nudge(5), false, None),
             ("done removes", Some(mine(1_030, None)), done.clone(), true, None),
             ("a nudge survives done", Some(mine(1_030, Some(1_001))), done.clone(), true, Some(free(1_001))),
+            (
+                "a nudge whose time has come makes it due at once",
+                Some(mine(1_030, Some(990))),
+                set(60),
+                true,
+                Some(free(1_000)),
+            ),
+            (
+                "so it does when it is done",
+                Some(mine(1_030, Some(990))),
+                done.clone(),
+                true,
+                Some(free(1_000)),
+            ),
             ("done without a claim removes", Some(other(1_030, Some(1_001))), done.clone(), false, None),
             ("done does nothing without a row", None, done, false, None),
             ("drop removes whoever holds", Some(other(1_030, Some(1_001))), gone.clone(), false, None),

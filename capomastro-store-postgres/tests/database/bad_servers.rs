@@ -211,6 +211,14 @@ async fn a_missing_database_is_told() {
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_keep_every_text_is_told() {
+    let Some(base) = Base::new() else { return };
+    let name = base.cluster.new_database_as("TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'");
+    let e = refusal(PostgresStore::builder(base.cluster.url(&name))).await;
+    is_told(&e, ErrorKind::InvalidConfig, Retry::Never, "UTF8");
+}
+
+#[tokio::test]
 async fn a_server_that_can_only_be_read_is_told() {
     let Some(base) = Base::new() else { return };
     let store = base.store().await;
@@ -219,8 +227,10 @@ async fn a_server_that_can_only_be_read_is_told() {
     end_all(&base);
     let read_only = |e: &Error| is_told(e, ErrorKind::ReadOnly, Retry::Never, "primary");
     read_only(&refusal(PostgresStore::builder(base.url())).await);
-    read_only(&store.commit(&put(limit("b", 1), None)).await.unwrap_err());
-    read_only(&store.check().await.unwrap_err());
+    // One that was open waits for the server that takes over.
+    let waits = |e: &Error| is_told(e, ErrorKind::Unavailable, Retry::Backoff, "primary");
+    waits(&store.commit(&put(limit("b", 1), None)).await.unwrap_err());
+    waits(&store.check().await.unwrap_err());
     assert!(number(&store, "a").await.unwrap().is_some(), "reading goes on");
     base.sql(&format!("BEGIN READ WRITE; ALTER DATABASE {} RESET ALL; COMMIT", base.name));
     end_all(&base);

@@ -16,7 +16,7 @@ use capomastro_store_postgres::{
     tokio_postgres::{Client, Config, IsolationLevel, NoTls, Transaction},
 };
 use capomastro_testkit::{ControllableLauncher, ScriptedProbe};
-use capomastro_tests::{plain_spec, somebody};
+use capomastro_tests::{plain_spec, postgres::Cluster, somebody};
 use std::{sync::Arc, time::Duration};
 
 const ORDERS: &str = "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY)";
@@ -246,6 +246,20 @@ fn pool(base: &Base, most: usize) -> Pool {
     let config: Config = base.url().parse().unwrap();
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     Pool::builder(Manager::from_config(config, NoTls, recycling)).max_size(most).build().unwrap()
+}
+
+#[tokio::test]
+async fn connections_that_come_back_clean_leave_nothing_in_the_servers_log() {
+    let Some(cluster) = Cluster::start() else { return };
+    let base = Base::of(Arc::new(cluster));
+    let store = within(SOON, PostgresStore::with_pool(pool(&base, 2)).open()).await.unwrap();
+    for n in 0..5 {
+        store.commit(&put(limit(&n.to_string(), 1), None)).await.unwrap();
+        assert!(number(&store, &n.to_string()).await.unwrap().is_some());
+    }
+    let log = std::fs::read_to_string(base.cluster.socket_folder().join("log")).unwrap();
+    assert!(log.contains("ready to accept connections"), "{log}");
+    assert!(!log.contains("WARNING"), "{log}");
 }
 
 #[tokio::test]

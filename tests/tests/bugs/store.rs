@@ -137,7 +137,7 @@ impl StateStore for Remembering {
             Wrong::Swallows => match self.inner.commit(batch).await {
                 Err(e) if e.kind() == capomastro_core::ErrorKind::Conflict => {
                     let at = self.inner.check().await?.now;
-                    Ok(Committed { at, repeated: false, claims: Vec::new() })
+                    Ok(Committed { at, repeated: false, claims: Vec::new(), forgotten: 0 })
                 }
                 answer => answer,
             },

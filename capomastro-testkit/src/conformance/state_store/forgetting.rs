@@ -31,10 +31,21 @@ async fn forget(
     commits_before: Timestamp,
     at_most: u32,
 ) -> Batch {
+    forget_and_count(desk, events_before, keep, commits_before, at_most).await.0
+}
+
+/// Also how many the store says that it forgot.
+async fn forget_and_count(
+    desk: &Desk,
+    events_before: Timestamp,
+    keep: u64,
+    commits_before: Timestamp,
+    at_most: u32,
+) -> (Batch, u64) {
     let mut batch = desk.batch();
     batch.forget = Some(Forget::new(events_before, keep, commits_before, at_most));
-    desk.commit(&batch).await;
-    batch
+    let forgotten = desk.commit(&batch).await.forgotten;
+    (batch, forgotten)
 }
 
 /// What the events that are left say.
@@ -86,12 +97,20 @@ pub(super) async fn forgetting_is_bounded(harness: &dyn StoreHarness) {
     let desk = Desk::fresh(harness).await;
     let start = desk.now();
     let batches = told(&desk, 10).await;
-    forget(&desk, start + HOUR, 0, start + HOUR, 0).await;
-    assert_eq!(left(&desk).await.len(), 10);
-    forget(&desk, start + HOUR, 0, start + 10 * MINUTE, 4).await;
+    let none = forget_and_count(&desk, start + HOUR, 0, start + HOUR, 0).await.1;
+    assert_eq!((left(&desk).await.len(), none), (10, 0));
+    let four = forget_and_count(&desk, start + HOUR, 0, start + 10 * MINUTE, 4).await.1;
+    assert_eq!(four, 4, "a store tells how much it forgot");
     assert_eq!(left(&desk).await, (4..10).collect::<Vec<_>>());
     assert_eq!(remembered(&desk, &batches[4..]).await, [true; 6], "no more ids than events");
     assert_eq!(remembered(&desk, &batches[..4]).await, [false; 4]);
+    // Now there are more ids than events that may go, and the other way round.
+    let ids = forget_and_count(&desk, start, 0, start + 10 * MINUTE, 1_000).await.1;
+    assert_eq!(ids, 6, "ids count as well");
+    let events = forget_and_count(&desk, desk.after(HOUR), 0, start, 1_000).await.1;
+    assert_eq!(events, 10, "so do events");
+    let nothing = forget_and_count(&desk, desk.after(HOUR), 0, start, 1_000).await.1;
+    assert_eq!(nothing, 0);
 }
 
 pub(super) async fn old_commit_ids_are_forgotten(harness: &dyn StoreHarness) {
