@@ -1,1 +1,7 @@
 //! Launches and follows builds on Jenkins, for Capomastro.
+
+mod address;
+mod credentials;
+mod http;
+
+pub use credentials::Credentials;
