@@ -6,6 +6,7 @@
 mod circuit;
 mod client;
 mod crumb;
+mod download;
 mod reply;
 mod trigger;
 mod trust;
