@@ -37,7 +37,6 @@ pub(crate) struct Ask {
 /// A job's builds, and the asks about them.
 #[derive(Debug)]
 pub(crate) struct JobFacts {
-    pub(crate) name: JobName,
     /// `None` if the server has no such job, or hides it.
     pub(crate) listed: Option<Listed>,
 }
@@ -112,7 +111,7 @@ impl Inner {
         let listed = match self.client.builds(name, reach(highest, &wanted), known).await {
             Ok(listed) => listed,
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                return Ok(JobFacts { name: name.clone(), listed: None });
+                return Ok(JobFacts { listed: None });
             }
             Err(e) => return Err(e),
         };
@@ -126,7 +125,7 @@ impl Inner {
             );
             return Err(self.client.name(error, Some(name)));
         }
-        Ok(JobFacts { name: name.clone(), listed: Some(listed) })
+        Ok(JobFacts { listed: Some(listed) })
     }
 
     pub(crate) fn index<'a>(&self, listed: &'a Listed, queue: &'a Queue, asks: &[&'a Ask]) -> Facts<'a> {

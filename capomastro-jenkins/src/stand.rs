@@ -10,7 +10,6 @@ use std::collections::HashMap;
 /// What was read of one job, and of the queue before that.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
-    pub(crate) items: &'a [Item],
     pub(crate) builds: HashMap<u64, &'a Build>,
     /// All builds from this number on were read.
     pub(crate) down_to: u64,
@@ -64,7 +63,7 @@ impl<'a> Facts<'a> {
             }
         }
         let builds = builds.iter().map(|b| (b.number, b)).collect();
-        Self { items, builds, down_to, session, keys }
+        Self { builds, down_to, session, keys }
     }
 
     /// Where the build of this reference stands.
