@@ -164,14 +164,21 @@ impl Inner {
             return Ok(unknown());
         }
         if let Some(number) = item.executable {
-            let mut moved = reference.clone().started(number);
-            if let Some(job) = &item.job {
-                moved.job = job.to_string();
-            }
-            return Ok(match all.builds.get(&number) {
-                Some(build) if !is_or_may_be(build, reference, &ask.key) => unknown(),
-                _ => Report { external: renamed(reference, moved), seen: Seen::Running },
-            });
+            let name = match item.job {
+                Some(job) => job,
+                None => reference.job()?,
+            };
+            // It has begun since the list was read, or its record is gone.
+            let moved = Ask {
+                reference: Reference { job: name.to_string(), ..reference.clone() },
+                key: ask.key.clone(),
+            };
+            return match self.client.build(&name, number, wire::BUILD).await? {
+                Some((build, session)) if is_or_may_be(&build, reference, &ask.key) => {
+                    self.of_build(&name, &moved, &build, &session).await
+                }
+                _ => Ok(unknown()),
+            };
         }
         if item.is_cancelled {
             let mut ended = Ended::new(Outcome::Cancelled);

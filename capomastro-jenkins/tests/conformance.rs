@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use capomastro_core::{
-    async_trait,
-    launch::{BuildLauncher, Outcome},
-    model::LaunchKey,
+    Result, async_trait,
+    launch::{BuildLauncher, Found, Journal, LaunchRequest, Launched, Outcome, Promise, Report},
+    model::{ExternalRef, LaunchKey},
     secret::{FixedSecrets, Secrets},
 };
 use capomastro_jenkins::{Artifacts, Built, Credentials, JenkinsJob, JenkinsLauncher};
@@ -38,11 +38,51 @@ struct Server {
     jenkins: Jenkins,
     /// What builds leave that are to end so.
     ends: Arc<Mutex<BTreeMap<String, End>>>,
+    /// The parameters of all queue items that were ever seen, also of those that were cancelled since.
+    items: Mutex<BTreeMap<u64, Vec<(String, String)>>>,
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Server")
+    }
+}
+
+/// A launcher after whose searches so much time passes as it asks for, as a scheduler would wait.
+#[derive(Debug)]
+struct Patient {
+    launcher: JenkinsLauncher,
+    clock: ManualClock,
+}
+
+#[async_trait]
+impl BuildLauncher for Patient {
+    fn promise(&self) -> Promise {
+        self.launcher.promise()
+    }
+
+    fn check_job(&self, job: &Value) -> Result<()> {
+        self.launcher.check_job(job)
+    }
+
+    async fn launch(&self, request: &LaunchRequest, journal: &dyn Journal) -> Result<Launched> {
+        self.launcher.launch(request, journal).await
+    }
+
+    async fn find(&self, request: &LaunchRequest) -> Result<Found> {
+        let found = self.launcher.find(request).await;
+        if let Ok(Found::Inconclusive { look_again }) = found {
+            self.clock.advance(look_again);
+        }
+        found
+    }
+
+    async fn observe(&self, builds: &[(LaunchKey, ExternalRef)]) -> Vec<Result<Report>> {
+        self.launcher.observe(builds).await
+    }
+
+    async fn cancel(&self, key: &LaunchKey, build: &ExternalRef) -> Result<()> {
+        self.launcher.cancel(key, build).await
     }
 }
 
@@ -72,6 +112,8 @@ impl Server {
     fn start() -> Self {
         let clock = ManualClock::new();
         let server = Jenkins::builder().clock(Arc::new(clock.clone())).executors(1_000).context_path("/ci");
+        // A case that lets hours pass means nothing by it.
+        let server = server.keep_alive(Duration::from_secs(100_000));
         // A socket is bound at once.
         let jenkins = server.start().now_or_never().unwrap().unwrap();
         let ends: Arc<Mutex<BTreeMap<String, End>>> = Arc::default();
@@ -87,7 +129,7 @@ impl Server {
             spec = spec.parameter(Parameter::string_or(name, UNSET));
         }
         jenkins.define_job(spec);
-        Self { clock, jenkins, ends }
+        Self { clock, jenkins, ends, items: Mutex::default() }
     }
 
     /// The number of the build of this key, once it runs.
@@ -122,7 +164,7 @@ impl LauncherHarness for Server {
         let launcher = JenkinsLauncher::builder(self.jenkins.url())
             .credentials(Credentials::token(Jenkins::ADMIN, "jenkins"), Secrets::new(Arc::new(secrets)))
             .clock(Arc::new(self.clock.clone()));
-        Arc::new(launcher.build().unwrap())
+        Arc::new(Patient { launcher: launcher.build().unwrap(), clock: self.clock.clone() })
     }
 
     fn job(&self) -> Value {
@@ -141,9 +183,13 @@ impl LauncherHarness for Server {
         let has_key = |parameters: &[(String, String)]| {
             parameters.iter().any(|(n, v)| n == "CAPOMASTRO_BUILD_ID" && *v == key.to_string())
         };
-        let waiting = self.jenkins.queue().into_iter().map(|item| item.parameters);
-        let started = self.jenkins.started().into_iter().map(|started| started.parameters);
-        waiting.chain(started).filter(|p| has_key(p)).map(|p| told(&p)).collect()
+        let mut items = self.items.lock().unwrap();
+        items.extend(self.jenkins.queue().into_iter().map(|item| (item.id, item.parameters)));
+        let started = self.jenkins.started();
+        // An item is a build that waits, or the build that it became.
+        items.retain(|id, _| started.iter().all(|s| s.queue_id != *id));
+        let started = started.into_iter().map(|started| started.parameters);
+        items.values().cloned().chain(started).filter(|p| has_key(p)).map(|p| told(&p)).collect()
     }
 
     async fn end(&self, key: LaunchKey, end: &End) -> bool {
@@ -171,8 +217,8 @@ impl LauncherHarness for Server {
 
     async fn cut(&self, cut: bool) -> bool {
         match cut {
-            true => self.jenkins.go_away(),
-            false => self.jenkins.come_back(),
+            true => self.jenkins.fault(Fault::reset().always()),
+            false => self.jenkins.heal(),
         }
         true
     }

@@ -26,6 +26,8 @@ use url::form_urlencoded;
 const AGENT: &str = concat!("capomastro-jenkins/", env!("CARGO_PKG_VERSION"));
 /// Jenkins closes idle connections after 30 s; a request on one that is just being closed has an unknown outcome.
 const IDLE: Duration = Duration::from_secs(10);
+/// How often a request that only reads is sent again at once when its connection breaks.
+pub(super) const RESENDS: usize = 2;
 /// What is read at most of an answer whose body says little.
 const SMALL: usize = 64 * 1024;
 
@@ -268,7 +270,30 @@ impl Client {
 
     async fn attempt(&self, call: &Call) -> Result<Reply, Fault> {
         let _permit = self.permit().await.map_err(Fault::Unsent)?;
-        let reply = self.once(call).await?;
+        let tried = self.tries(call).await;
+        match &tried {
+            Ok(reply) => self.note(Some(reply.status)),
+            // Ours, and not the server's.
+            Err(Fault::Unsent(e)) if !is_of_transport(e) => {}
+            Err(_) => self.note(None),
+        }
+        tried
+    }
+
+    async fn tries(&self, call: &Call) -> Result<Reply, Fault> {
+        let mut tried = self.once(call).await;
+        // An idle connection that the server was just closing broke; what only reads is sent again.
+        for _ in 0..RESENDS {
+            match tried {
+                Err(Fault::Unknown(e))
+                    if call.method == Method::GET && e.kind() == ErrorKind::Unavailable =>
+                {
+                    tried = self.once(call).await;
+                }
+                _ => break,
+            }
+        }
+        let reply = tried?;
         // The crumb filter stands before everything else, so a refusal for its sake had no effect.
         if reply.wants_crumb() && self.0.settings.credentials.needs_crumb() {
             *locked(&self.0.crumb) = None;
@@ -358,22 +383,9 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder, max: usize) -> Result<Reply, Fault> {
-        let sent = request.send().await;
-        let response = match sent {
-            Ok(response) => {
-                self.note_transport(Ok(response.status()));
-                response
-            }
-            Err(e) => {
-                self.note_transport(Err(()));
-                return Err(transport(e));
-            }
-        };
+        let response = request.send().await.map_err(transport)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = bounded(response, max).await.map_err(|error| {
-            self.note_transport(Err(()));
-            Fault::Unknown(error)
-        })?;
+        let body = bounded(response, max).await.map_err(Fault::Unknown)?;
         let mut reply = Reply { status, headers, body, may_be_starting: false };
         let mut trust = locked(&self.0.trust);
         if let Some(session) = reply.session() {
@@ -388,20 +400,25 @@ impl Client {
         Ok(reply)
     }
 
-    pub(super) fn note_transport(&self, answered: Result<StatusCode, ()>) {
-        let has_failed = match answered {
-            Ok(status) => matches!(
+    /// Notes whether the server answered, and with which status.
+    pub(super) fn note(&self, answered: Option<StatusCode>) {
+        let has_worked = answered.is_some_and(|status| {
+            !matches!(
                 status,
                 StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-            ),
-            Err(()) => true,
-        };
+            )
+        });
         let mut circuit = locked(&self.0.circuit);
-        match has_failed {
-            true => circuit.failed(self.clock().monotonic(), self.0.settings.random.bits()),
-            false => circuit.worked(),
+        match has_worked {
+            true => circuit.worked(),
+            false => circuit.failed(self.clock().monotonic(), self.0.settings.random.bits()),
         }
     }
+}
+
+/// Whether an error tells of the way to the server.
+fn is_of_transport(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut)
 }
 
 async fn bounded(mut response: Response, max: usize) -> Result<Vec<u8>> {

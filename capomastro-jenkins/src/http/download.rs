@@ -1,6 +1,9 @@
 //! Answers that may be large: read as they come, and led elsewhere where that is safe.
 
-use super::{Client, Reply, client::transport};
+use super::{
+    Client, Reply,
+    client::{RESENDS, transport},
+};
 use crate::address::{JobName, Place};
 use capomastro_core::{Error, ErrorKind, Result};
 use reqwest::{
@@ -58,17 +61,18 @@ impl Client {
         let base = self.settings().base.url().clone();
         let mut url = self.settings().base.at(place);
         for _ in 0..=MAX_REDIRECTS {
-            let mut request =
-                self.downloads().get(url.clone()).header(ACCEPT, "*/*").header(ACCEPT_LANGUAGE, "en");
-            if from > 0 {
-                request = request.header(RANGE, format!("bytes={from}-"));
+            let is_own = url.origin() == base.origin();
+            let mut sent = self.sent(&url, from, is_own).await?;
+            for _ in 0..RESENDS {
+                match &sent {
+                    Err(e) if !e.is_timeout() && !e.is_connect() => {
+                        sent = self.sent(&url, from, is_own).await?;
+                    }
+                    _ => break,
+                }
             }
-            if url.origin() == base.origin() {
-                request = self.authorized(request).await?;
-            }
-            let sent = request.send().await;
-            if url.origin() == base.origin() {
-                self.note_transport(sent.as_ref().map(Response::status).map_err(|_| ()));
+            if is_own {
+                self.note(sent.as_ref().ok().map(Response::status));
             }
             let response = sent.map_err(|e| Error::from(transport(e)))?;
             if !response.status().is_redirection() {
@@ -77,9 +81,20 @@ impl Client {
             let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
             url = next(&url, location.unwrap_or_default())?;
         }
-        Err(Error::config(
-            "the server leads from place to place without end: check the store of its artifacts",
-        ))
+        let message = "the server leads from place to place without end: check the store of its artifacts";
+        Err(Error::config(message))
+    }
+
+    async fn sent(&self, url: &Url, from: u64, is_own: bool) -> Result<reqwest::Result<Response>> {
+        let mut request =
+            self.downloads().get(url.clone()).header(ACCEPT, "*/*").header(ACCEPT_LANGUAGE, "en");
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        if is_own {
+            request = self.authorized(request).await?;
+        }
+        Ok(request.send().await)
     }
 }
 
