@@ -59,7 +59,7 @@ const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded")
 pub(crate) fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
     let mut head = format!("{method} {path} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| *name == "Host") {
-        head.push_str("Host: 127.0.0.1:8080\r\n");
+        head.push_str("Host: localhost:8080\r\n");
     }
     if !headers.iter().any(|(name, _)| *name == "Accept") {
         head.push_str("Accept: application/json\r\n");
@@ -91,7 +91,7 @@ pub(crate) fn read_reply(stream: &mut TcpStream, without_body: bool) -> Option<R
     let headers: Vec<(String, Vec<u8>)> = lines
         .map(|line| {
             let (name, value) = line.split_once(": ").unwrap();
-            (name.to_owned(), value.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect())
+            (name.to_owned(), value.trim_start().chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect())
         })
         .collect();
     let length = headers

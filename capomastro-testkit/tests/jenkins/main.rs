@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod client;
+mod drift;
 mod queue;
 
 use capomastro_testkit::{
@@ -11,7 +12,7 @@ use capomastro_testkit::{
 use std::sync::Arc;
 
 /// A server on a clock that the test moves.
-fn manual() -> (JenkinsBuilder, ManualClock) {
+pub(crate) fn manual() -> (JenkinsBuilder, ManualClock) {
     let clock = ManualClock::new();
     let reader = [Permission::OverallRead, Permission::JobDiscover, Permission::JobRead];
     let builder = Jenkins::builder()

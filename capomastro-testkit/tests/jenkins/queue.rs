@@ -16,7 +16,7 @@ async fn row_01_a_request_makes_an_item_and_says_nothing_else() {
     jenkins.define_job(JobSpec::freestyle("a").string(ID).runs(Script::succeeds_after(10 * SECOND)));
     let reply = post(&jenkins, "/job/a/buildWithParameters", "CAPOMASTRO_BUILD_ID=1");
     assert_eq!((reply.status, reply.body.len()), (201, 0));
-    assert_eq!(reply.header("Location").as_deref(), Some("http://127.0.0.1:8080/queue/item/1/"));
+    assert_eq!(reply.header("Location").as_deref(), Some("http://localhost:8080/queue/item/1/"));
     assert!(reply.header("X-Jenkins").is_none() && reply.header("X-Jenkins-Session").is_none());
     let item = json(&jenkins, "/queue/item/1/api/json");
     assert_eq!(item["why"], "In the quiet period. Expires in 5.0 sec");
