@@ -31,6 +31,7 @@ pub struct JenkinsLauncherBuilder {
     sweep_gap: Duration,
     max_json: usize,
     max_artifact_bytes: u64,
+    resend: bool,
     save_records: bool,
     proxy: Option<String>,
     roots: Vec<Vec<u8>>,
@@ -52,6 +53,7 @@ impl JenkinsLauncherBuilder {
             sweep_gap: Duration::from_secs(10),
             max_json: 16 * 1024 * 1024,
             max_artifact_bytes: 1024 * 1024 * 1024,
+            resend: false,
             save_records: true,
             proxy: None,
             roots: Vec::new(),
@@ -115,6 +117,15 @@ impl JenkinsLauncherBuilder {
     /// How large an artifact may be whose digest is wanted; larger ones are told without. 1 GiB by default.
     pub const fn max_artifact_bytes(mut self, bytes: u64) -> Self {
         self.max_artifact_bytes = bytes;
+        self
+    }
+
+    /// Whether a launch whose connection broke, and of which the server shows nothing, is sent once more while the quiet
+    /// period of what may have been sent lasts; off by default. It saves the wait for the search. If the first request did
+    /// not reach the server and does so later still, held back by something in between until the second has started, there
+    /// are two builds.
+    pub const fn resend(mut self, resent: bool) -> Self {
+        self.resend = resent;
         self
     }
 
@@ -195,6 +206,7 @@ impl JenkinsLauncherBuilder {
         let options = Options {
             settle: self.launch_timeout + self.proxy_timeout,
             sweep_gap: self.sweep_gap,
+            resend: self.resend,
             save_records: self.save_records,
             max_artifact_bytes: self.max_artifact_bytes,
         };

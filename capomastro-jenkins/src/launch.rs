@@ -165,7 +165,8 @@ impl Inner {
     /// the server might still hold it, and the item that it may have made cannot have started.
     fn is_harmless_again(&self, wanted: &Wanted<'_>, error: &Error, began: Monotonic) -> bool {
         let elapsed = self.client.clock().monotonic().since(began);
-        error.kind() == ErrorKind::Unavailable
+        self.options.resend
+            && error.kind() == ErrorKind::Unavailable
             && elapsed + MARGIN <= wanted.job.quiet_period
             && self.client.session().is_some_and(|now| now == wanted.reference.session)
     }

@@ -23,9 +23,9 @@ use std::{sync::Arc, time::Duration};
 /// - Before a build is asked for, the number of the job's next build and the server's session are kept as the launch's
 ///   memo. No build of ours has a lower number.
 /// - An answer that does not tell whether the build was taken (a broken connection, a proxy's error, a page to log in) is
-///   followed by a look at the queue. If the connection broke, and the quiet period is not nearly over, the same request is
-///   sent once more. Else the outcome is unknown, and the scheduler searches when [`Promise::FindableByKey`]'s time is
-///   over.
+///   followed by a look at queue and builds. If they do not show it, the outcome is unknown, and the scheduler searches when
+///   [`Promise::FindableByKey`]'s time is over. (Who prefers a quick start can have it
+///   [sent once more](JenkinsLauncherBuilder::resend) at once.)
 /// - A search reads the queue, the job's builds down to the number in the memo, and the queue again. That there is nothing
 ///   is proven by two such sweeps of one session, some time apart, that have seen each number. A number without a record
 ///   (what a crash leaves of a running build), a build that does not tell its parameters yet, one that never will, or items
@@ -67,6 +67,8 @@ pub(crate) struct Options {
     pub(crate) settle: Duration,
     /// How far apart the two sweeps must be that prove an absence.
     pub(crate) sweep_gap: Duration,
+    /// Whether a request whose connection broke is sent once more within the quiet period.
+    pub(crate) resend: bool,
     pub(crate) save_records: bool,
     pub(crate) max_artifact_bytes: u64,
 }
