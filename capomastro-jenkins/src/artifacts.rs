@@ -41,7 +41,7 @@ impl Inner {
             _ => return Err(self.client.name(opened.complaint(), Some(job))),
         }
         let (mut hash, mut size) = (Sha256::new(), 0_u64);
-        while let Some(piece) = opened.piece().await? {
+        while let Some(piece) = opened.chunk().await? {
             let piece = piece.as_ref();
             size += piece.len() as u64;
             if size > self.options.max_artifact_bytes {
@@ -100,7 +100,7 @@ impl Inner {
             _ => return Err(self.client.name(opened.complaint(), Some(job))),
         };
         let mut bytes = Vec::new();
-        while let Some(piece) = opened.piece().await? {
+        while let Some(piece) = opened.chunk().await? {
             let piece = piece.as_ref();
             let drop = usize::try_from(skip).unwrap_or(usize::MAX).min(piece.len());
             skip -= drop as u64;

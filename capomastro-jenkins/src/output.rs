@@ -68,7 +68,7 @@ impl Inner {
         }
         let has_more = opened.header(&MORE).is_some_and(|more| more == "true");
         let mut is_whole = true;
-        while let Some(piece) = opened.piece().await? {
+        while let Some(piece) = opened.chunk().await? {
             let wanted = usize::try_from(offset - cursor.given.min(offset)).unwrap_or_default();
             if !cursor.take(piece.as_ref(), wanted.saturating_add(max)) {
                 is_whole = false;
@@ -95,7 +95,7 @@ impl Inner {
             return Err(self.client.name(opened.complaint(), Some(&name)));
         }
         let (mut plain, mut kept) = (Cursor::default(), HeadAndTail::new(max));
-        while let Some(piece) = opened.piece().await? {
+        while let Some(piece) = opened.chunk().await? {
             plain.take(piece.as_ref(), usize::MAX);
             kept.take(&plain.give(usize::MAX));
         }

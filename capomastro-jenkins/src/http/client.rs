@@ -140,6 +140,14 @@ impl Call {
         self
     }
 
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) const fn job(&self) -> Option<&JobName> {
+        self.job.as_ref()
+    }
+
     /// Names the job in errors.
     pub(crate) fn about(mut self, job: &JobName) -> Self {
         self.job = Some(job.clone());

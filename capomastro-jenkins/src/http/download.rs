@@ -1,7 +1,7 @@
 //! Answers that may be large: read as they come, and led elsewhere where that is safe.
 
 use super::{
-    Client, Reply,
+    Call, Client, Reply,
     client::{RESENDS, transport},
 };
 use crate::address::{JobName, Place};
@@ -19,7 +19,7 @@ const MAX_REDIRECTS: usize = 3;
 /// An answer whose body has not been read. It counts as a request that is under way until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Opened<'a> {
-    response: Response,
+    pub(crate) response: Response,
     _permit: SemaphorePermit<'a>,
 }
 
@@ -44,7 +44,7 @@ impl Opened<'_> {
     }
 
     /// The next piece of the body.
-    pub(crate) async fn piece(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>> {
+    pub(crate) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>> {
         self.response.chunk().await.map_err(|e| transport(e).into())
     }
 }
@@ -54,6 +54,12 @@ impl Client {
     /// elsewhere: credentials do not go there, and nothing that is encrypted is led to where it is not.
     pub(crate) async fn download(&self, place: &Place, from: u64, job: &JobName) -> Result<Opened<'_>> {
         self.opened(place, from).await.map_err(|e| self.name(e, Some(job)))
+    }
+
+    /// Opens what a request for reading names.
+    pub(crate) async fn open(&self, call: Call) -> Result<Opened<'_>> {
+        let opened = self.opened(call.place(), 0).await;
+        opened.map_err(|e| self.name(e, call.job()))
     }
 
     async fn opened(&self, place: &Place, from: u64) -> Result<Opened<'_>> {

@@ -26,18 +26,25 @@ async fn what_waits_is_taken_out_of_the_queue() {
 async fn what_began_meanwhile_is_stopped() {
     let desk = Desk::new().await;
     let mut build = desk.launch(desk.request()).await;
-    // The item was read as waiting, and left the queue before it could be cancelled.
-    desk.jenkins.fault(Fault::slow(seconds(20)).on("POST", "cancelItem"));
+    // The queue is told as it was before the item left it.
+    desk.jenkins.fault(Fault::slow(seconds(20)).on("GET", "queue/api/json"));
     let stopping = desk.launcher.cancel(&build.request.key, &build.external);
     let clock = desk.clock.clone();
-    let (stopped, ()) = futures_util::join!(stopping, async {
-        for _ in 0..200 {
+    let asked = async {
+        while desk.jenkins.faults_met() == 0 {
             tokio::task::yield_now().await;
-            clock.advance(std::time::Duration::from_millis(200));
         }
-    });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            clock.advance(std::time::Duration::from_millis(250));
+        }
+    };
+    let (stopped, ()) = futures_util::join!(stopping, asked);
     stopped.unwrap();
     assert_eq!(desk.started(&build).len(), 1, "it was not taken out of the queue");
+    let posts: Vec<_> =
+        desk.jenkins.served().into_iter().filter(|s| s.method == "POST").map(|s| s.path).collect();
+    assert!(posts.iter().any(|path| path.ends_with("/stop")), "{posts:?}");
     assert_eq!(desk.ended(&mut build).await.outcome, Outcome::Cancelled);
 }
 
