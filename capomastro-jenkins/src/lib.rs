@@ -1,1 +1,4 @@
 //! Launches and follows builds on Jenkins, for Capomastro.
+
+pub mod notify;
+pub mod template;
