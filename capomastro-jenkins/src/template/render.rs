@@ -1,6 +1,9 @@
 //! A template as XML, whole and in pieces.
 
-use super::{Endpoint, JobTemplate, Parameter, Rotation, step, xml::escape};
+use super::{
+    Endpoint, JobTemplate, Parameter, Rotation, step,
+    xml::{escape, finished},
+};
 
 pub(super) const PARAMETERS: &str = "hudson.model.ParametersDefinitionProperty";
 pub(super) const NOTIFICATION: &str = "com.tikal.hudson.plugins.notification.HudsonNotificationProperty";
@@ -24,20 +27,9 @@ pub(super) fn around(tag: &str, children: &[String]) -> String {
     format!("<{tag}>{inside}\n</{name}>")
 }
 
-/// A piece with blanks before all its lines but the first. Lines inside of a text stay where they are.
+/// A piece with blanks before all its lines but the first. Lines inside of a text are none.
 pub(super) fn indented(piece: &str, by: &str) -> String {
-    let mut done = String::with_capacity(piece.len());
-    for (i, line) in piece.split('\n').enumerate() {
-        if i > 0 {
-            done.push('\n');
-            // A line of the piece's own, and not of a text in it, begins with a tag.
-            if line.trim_start_matches(' ').starts_with('<') {
-                done.push_str(by);
-            }
-        }
-        done.push_str(line);
-    }
-    done
+    piece.replace('\n', &format!("\n{by}"))
 }
 
 pub(super) fn definition(parameter: &Parameter) -> String {
@@ -156,5 +148,5 @@ pub(super) fn config_xml(template: &JobTemplate) -> String {
     children.push(around("builders", &[shell(template)]));
     children.push(around("publishers", &template.artifacts.iter().map(|a| archiver(a)).collect::<Vec<_>>()));
     children.push("<buildWrappers/>".to_owned());
-    format!("<?xml version='1.1' encoding='UTF-8'?>\n{}\n", around("project", &children))
+    format!("<?xml version='1.1' encoding='UTF-8'?>\n{}\n", finished(&around("project", &children)))
 }
