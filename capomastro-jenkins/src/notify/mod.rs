@@ -8,7 +8,6 @@
 
 #[cfg(feature = "axum")]
 mod handler;
-mod path;
 mod payload;
 mod seen;
 

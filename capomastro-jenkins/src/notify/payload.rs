@@ -1,6 +1,6 @@
 //! What the Notification plugin sends. Pure: bytes in, data out.
 
-use super::path;
+use crate::address::job_and_build;
 use capomastro_core::{Error, ErrorKind, Result, model::LaunchKey};
 use serde_json::{Map, Value};
 
@@ -44,7 +44,7 @@ impl Phase {
 #[non_exhaustive]
 pub struct Notification {
     /// The job's full name, folders first, such as `team/lib`: from the message's `url`, since its `name` is the same for
-    /// jobs in different folders. At most 32 levels of at most 255 bytes.
+    /// jobs in different folders. At most 1,000 bytes.
     pub job: String,
     /// The build's number at Jenkins.
     pub number: u64,
@@ -80,8 +80,12 @@ impl Notification {
         let number = whole(build, "number").filter(|n| *n > 0).ok_or_else(|| {
             corrupt("a notification has no build number: is it the Notification plugin that sends to this address?")
         })?;
-        let of_job = message.get("url").and_then(Value::as_str).and_then(path::of_job);
-        let of_build = || text(build, "url").and_then(|url| path::of_build(url, number));
+        let named = |url: Option<&str>, expected| match job_and_build(url?)? {
+            (job, found) if found == expected => Some(job.as_str().to_owned()),
+            _ => None,
+        };
+        let of_job = named(message.get("url").and_then(Value::as_str), None);
+        let of_build = || named(text(build, "url"), Some(number));
         let job = of_job.or_else(of_build).ok_or_else(|| {
             corrupt("a notification's `url` is not that of a job, such as job/team/job/lib/")
         })?;

@@ -6,7 +6,7 @@ fail() { say "$1"; exit 70; }
 
 set -euf
 umask 022
-capo_child='' capo_name='' capo_timer='' capo_watched=''
+capo_child='' capo_links='' capo_name='' capo_timer='' capo_watched=''
 capo_workspace=${WORKSPACE:-$(pwd)}
 capo_temp=${WORKSPACE_TMP:-${TMPDIR:-/tmp}}
 mkdir -p -- "$capo_temp" || fail "the temporary folder $capo_temp cannot be made"
@@ -20,6 +20,9 @@ chmod 777 "$capo_run/out"
 # One word that a shell reads back as it was.
 quote() { printf '%s\n' "$1" | sed "s/'/'\\\\''/g; 1s/^/'/; \$s/\$/'/"; }
 
+# A path as it stands in a list of mounts.
+blank() { printf '%s\n' "$1" | sed 's/\\/\\134/g; s/ /\\040/g; s/	/\\011/g'; }
+
 # An LXC tool, as the settings say.
 tool() {
     capo_which=$1
@@ -30,17 +33,17 @@ tool() {
 
 stop() {
     trap '' HUP INT TERM
-    if [ -n "$capo_timer" ]; then kill "$capo_timer" 2>/dev/null || :; fi
+    if [ -n "$capo_timer" ]; then kill -s KILL "$capo_timer" 2>/dev/null || :; fi
     if [ -n "$capo_child" ]; then
-        kill -TERM -- "-$capo_child" 2>/dev/null || kill -TERM "$capo_child" 2>/dev/null || :
-        { sleep "$capo_grace"; kill -KILL -- "-$capo_child"; } 9>&- </dev/null >/dev/null 2>&1 &
+        kill -s TERM -- "-$capo_child" 2>/dev/null || kill -s TERM "$capo_child" 2>/dev/null || :
+        { sleep "$capo_grace"; kill -s KILL -- "-$capo_child"; } 9>&- </dev/null >/dev/null 2>&1 &
         capo_killer=$!
         wait "$capo_child" 2>/dev/null || :
-        kill "$capo_killer" 2>/dev/null || :
+        kill -s KILL "$capo_killer" 2>/dev/null || :
     fi
     if [ -n "$capo_name" ]; then tool stop -k -n "$capo_name" >/dev/null 2>&1 || :; fi
     if [ -n "$capo_watched" ]; then { echo over >&9; } 2>/dev/null || :; fi
-    rm -rf -- "$capo_run"
+    rm -rf -- "$capo_run" ${capo_links:+"$capo_links"}
 }
 trap stop EXIT
 trap 'exit 129' HUP
@@ -67,7 +70,7 @@ case $capo_seconds in
     '') ;;
     *[!0-9]* | ??????*) fail "the time limit is not a number of seconds: $capo_seconds" ;;
     *)
-        { sleep "$capo_seconds" 2>/dev/null; say "the time limit of $capo_seconds s has passed"; kill -TERM $$; } </dev/null >/dev/null &
+        { sleep "$capo_seconds" 2>/dev/null; say "the time limit of $capo_seconds s has passed"; kill -s TERM $$; } </dev/null >/dev/null &
         capo_timer=$!
         ;;
 esac
@@ -136,24 +139,31 @@ capo_status=0
 "$1" || capo_status=$?
 echo "$capo_status" >"$2/status"'
         case $capo_workspace$capo_run in
-            *[,:'
-']*) fail "the workspace's path has a comma, a colon or a line break, which LXC cannot mount: $capo_workspace" ;;
+            *'
+'*) fail "the workspace's path has a line break, which LXC cannot mount" ;;
         esac
         # LXD and Incus take 63 characters at most.
         capo_name=capo-$(printf %s "${capo_id:-none}" | tr -c '0-9A-Za-z-' - | cut -c1-40)-$(printf %s "${BUILD_NUMBER:-$$}" | tr -cd 0-9 | cut -c1-10)
+        if [ "$capo_isolation" = copy ]; then
+            # In the list of mounts a blank, a comma and a colon each break a path, so it has links to the paths.
+            capo_links=$(mktemp -d /tmp/capomastro.XXXXXX)
+            chmod 711 "$capo_links"
+            ln -s -- "$capo_workspace" "$capo_links/workspace"
+            ln -s -- "$capo_job_type" "$capo_links/job-type"
+            ln -s -- "$capo_run/out" "$capo_links/out"
+        fi
         # Takes the container down when this shell is killed and cannot: the pipe ends with it. Without the environment,
         # by which Jenkins would find and kill it too.
         mkfifo -m 600 "$capo_run/alive"
         set -- $capo_through lxc-stop
         if [ -n "$capo_lxcpath" ]; then set -- "$@" -P "$capo_lxcpath"; fi
         # shellcheck disable=SC2016 # it is read later
-        env -i "PATH=$PATH" setsid /bin/sh -c 'capo_run=$1; shift; read -r over || { "$@"; rm -rf -- "$capo_run"; }' \
-            watch "$capo_run" "$@" -k -n "$capo_name" <"$capo_run/alive" >/dev/null 2>&1 &
+        env -i "PATH=$PATH" setsid /bin/sh -c 'capo_run=$1 capo_links=$2; shift 2; read -r over || { "$@"; rm -rf -- "$capo_run" ${capo_links:+"$capo_links"}; }' \
+            watch "$capo_run" "$capo_links" "$@" -k -n "$capo_name" <"$capo_run/alive" >/dev/null 2>&1 &
         exec 9>"$capo_run/alive"
         capo_watched=yes
         say "container $capo_name"
         if [ "$capo_isolation" = execute ]; then
-            blank() { printf '%s\n' "$1" | sed 's/\\/\\134/g; s/ /\\040/g; s/	/\\011/g'; }
             {
                 printf '%s\n' "$capo_container"
                 printf 'lxc.mount.entry = tmpfs %s tmpfs rw,nosuid,nodev,mode=0755,size=1m 0 0\n' "$capo_mount"
@@ -166,7 +176,7 @@ echo "$capo_status" >"$2/status"'
             set -- "$@" -n "$capo_name" -f "$capo_run/lxc.conf"
         else
             tool copy -n "$capo_container" -N "$capo_name" -e -B overlay \
-                -m "bind=$capo_workspace:/$capo_mount/workspace:rw,bind=$capo_job_type:/$capo_mount/job-type:ro,bind=$capo_run/out:/$capo_mount/out:rw" \
+                -m "bind=$capo_links/workspace:/$capo_mount/workspace:rw,bind=$capo_links/job-type:/$capo_mount/job-type:ro,bind=$capo_links/out:/$capo_mount/out:rw" \
                 </dev/null >&2 9>&- || fail "no copy of container $capo_container can be started: is it there, and stopped?"
             tool wait -n "$capo_name" -s RUNNING -t 60 || fail "the copy of container $capo_container did not start within 60 s"
             set -- $capo_through lxc-attach

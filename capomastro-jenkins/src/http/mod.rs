@@ -1,0 +1,15 @@
+//! Requests to one server: who we are, how many at once, how long, how large, and what an answer means.
+//!
+//! Nothing is retried here: whether a request may be sent again depends on what it asks. No redirect is followed, and
+//! nothing of an answer decides where the next request goes.
+
+mod circuit;
+mod client;
+mod crumb;
+mod reply;
+mod trigger;
+mod trust;
+
+pub(crate) use client::{Body, Call, Client, Fault, Settings};
+pub(crate) use reply::Reply;
+pub(crate) use trigger::{Verdict, of_trigger};
