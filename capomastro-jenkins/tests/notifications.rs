@@ -203,7 +203,7 @@ async fn a_message_makes_the_scheduler_look() {
     scheduler.trigger("lib", at_revision).await.unwrap();
     let build = until(async || launcher.builds().into_iter().next()).await;
     let id = build.request().build;
-    until(async || (scheduler.build(id).await.unwrap().phase == Phase::Accepted).then_some(())).await;
+    until(async || (scheduler.build(id).await.unwrap().phase == Phase::Submitted).then_some(())).await;
     build.finish(Outcome::Succeeded);
     let told = message("job/lib/", 1, "FINALIZED", Some(build.key())).to_string();
     assert_eq!(post(&at, SEGMENT, told).await, 204);
