@@ -3,7 +3,11 @@
 mod address;
 mod credentials;
 mod http;
+pub mod jobs;
 pub mod notify;
+pub mod probe;
+mod server;
 pub mod template;
 
 pub use credentials::Credentials;
+pub use server::{JenkinsServer, JenkinsServerBuilder};
