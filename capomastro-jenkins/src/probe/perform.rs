@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     address::{JobName, Place},
-    http::{Body, Call, Client, Verdict, of_trigger},
+    http::{Body, Call, Client, Reply, Verdict, of_trigger},
     template::names,
 };
 use capomastro_core::{
@@ -231,19 +231,10 @@ impl Look<'_> {
         let place = Place::of(["queue", "item", &id, "api", "json"]).with("tree", runs::ITEM);
         let mut is_gone_since = None;
         loop {
-            let reply = self.client.exchange(Call::get(place.clone()).about(&self.job)).await;
-            match reply {
+            match self.client.exchange(Call::get(place.clone()).about(&self.job)).await {
                 Ok(reply) if reply.status == StatusCode::OK => {
-                    let value = reply.json().map_err(|e| self.named(e))?;
-                    // After a crash of Jenkins the same number may stand for something else.
-                    let is_other = runs::parameters(&value)
-                        .is_some_and(|p| p.get(names::PROBE_ID).is_some_and(|known| *known != self.id));
-                    if let (false, Some(number)) = (is_other, value["executable"]["number"].as_u64()) {
+                    if let Some(number) = self.started_as(&self.value_of(&reply)?)? {
                         return Ok(number);
-                    }
-                    if value["cancelled"].as_bool().unwrap_or_default() {
-                        let message = "the run was cancelled in Jenkins' queue";
-                        return Err(self.named(Error::new(ErrorKind::Unavailable, message)));
                     }
                 }
                 // It may be that it left the queue long ago, or that the server was restarted.
@@ -265,6 +256,29 @@ impl Look<'_> {
         }
     }
 
+    /// What an answer says; nothing if it is damaged, which passes.
+    fn value_of(&self, reply: &Reply) -> Result<Value> {
+        match reply.json() {
+            Ok(value) => Ok(value),
+            Err(error) => self.passing(error).map(|()| Value::Null),
+        }
+    }
+
+    /// The number of the build that an item has become.
+    fn started_as(&self, item: &Value) -> Result<Option<u64>> {
+        // After a crash of Jenkins the same number may stand for something else.
+        let is_other = runs::parameters(item)
+            .is_some_and(|p| p.get(names::PROBE_ID).is_some_and(|known| *known != self.id));
+        if is_other {
+            return Ok(None);
+        }
+        if item["cancelled"].as_bool().unwrap_or_default() {
+            let message = "the run was cancelled in Jenkins' queue";
+            return Err(self.named(Error::new(ErrorKind::Unavailable, message)));
+        }
+        Ok(item["executable"]["number"].as_u64())
+    }
+
     /// Waits for a good end.
     async fn until_ended(&self, number: u64) -> Result<()> {
         let text = number.to_string();
@@ -273,8 +287,7 @@ impl Look<'_> {
         loop {
             match self.client.exchange(Call::get(place.clone()).about(&self.job)).await {
                 Ok(reply) if reply.status == StatusCode::OK => {
-                    let value = reply.json().map_err(|e| self.named(e))?;
-                    if let Some(result) = self.result_of(&value)? {
+                    if let Some(result) = self.result_of(&self.value_of(&reply)?)? {
                         return match result.as_str() {
                             "SUCCESS" => Ok(()),
                             "ABORTED" => Err(self.ended_badly("was stopped", number, &result)),
