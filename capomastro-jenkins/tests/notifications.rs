@@ -17,6 +17,9 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 const SEGMENT: &str = "0123456789abcdefABCDEF-_";
 
+/// What is tried; what comes, in order, and what becomes of each; which builds are looked at.
+type Case = (&'static str, Vec<(Value, Received)>, Vec<u128>);
+
 fn receiver() -> Notifications {
     Notifications::new(Secret::new(SEGMENT)).unwrap()
 }
@@ -58,8 +61,7 @@ async fn waiting(receiver: &Notifications) -> Vec<LaunchKey> {
 #[tokio::test]
 async fn each_kind_of_message_is_taken_for_what_it_is_worth() {
     let ours = |phase: &str| message("job/lib/", 1, phase, Some(key(1)));
-    // What comes, in order; what becomes of each; which builds are looked at.
-    let cases: Vec<(&str, Vec<(Value, Received)>, Vec<u128>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "queued and started together are one look",
             vec![(ours("QUEUED"), Received::Noted), (ours("STARTED"), Received::Noted)],

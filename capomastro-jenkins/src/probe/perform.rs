@@ -22,6 +22,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeMap,
     pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -231,26 +232,36 @@ impl Look<'_> {
         let place = Place::of(["queue", "item", &id, "api", "json"]).with("tree", runs::ITEM);
         let mut is_gone_since = None;
         loop {
-            match self.client.exchange(Call::get(place.clone()).about(&self.job)).await {
+            let is_gone = match self.client.exchange(Call::get(place.clone()).about(&self.job)).await {
                 Ok(reply) if reply.status == StatusCode::OK => {
-                    if let Some(number) = self.started_as(&self.value_of(&reply)?)? {
+                    let item = self.value_of(&reply)?;
+                    let carries = |p: BTreeMap<&str, &str>| p.get(names::PROBE_ID) == Some(&self.id.as_str());
+                    // After a crash of Jenkins the same number may stand for something else.
+                    let is_other = runs::parameters(&item).is_some_and(|p| !carries(p));
+                    if !is_other && item["cancelled"].as_bool().unwrap_or_default() {
+                        let message = "the run was cancelled in Jenkins' queue";
+                        return Err(self.named(Error::new(ErrorKind::Unavailable, message)));
+                    }
+                    if let (false, Some(number)) = (is_other, item["executable"]["number"].as_u64()) {
                         return Ok(number);
                     }
+                    is_other
                 }
-                // It may be that it left the queue long ago, or that the server was restarted.
-                Ok(reply) if reply.status == StatusCode::NOT_FOUND => {
-                    let since = *is_gone_since.get_or_insert_with(|| self.passed());
-                    if let Next::Join(Run { at: At::Build(number), .. }) =
-                        runs::choose(&self.known().await?, None)
-                    {
-                        return Ok(number);
-                    }
-                    if self.passed().saturating_sub(since) > UNCERTAIN {
-                        return Err(self.lost());
-                    }
+                // It left the queue long ago, or the server was restarted.
+                Ok(reply) if reply.status == StatusCode::NOT_FOUND => true,
+                Ok(reply) => self.passing(reply.complaint()).map(|()| false)?,
+                Err(fault) => self.passing(fault.into()).map(|()| false)?,
+            };
+            if is_gone {
+                let since = *is_gone_since.get_or_insert_with(|| self.passed());
+                if let Next::Join(Run { at: At::Build(number), .. }) =
+                    runs::choose(&self.known().await?, None)
+                {
+                    return Ok(number);
                 }
-                Ok(reply) => self.passing(reply.complaint())?,
-                Err(fault) => self.passing(fault.into())?,
+                if self.passed().saturating_sub(since) > UNCERTAIN {
+                    return Err(self.lost());
+                }
             }
             self.pause().await;
         }
@@ -262,21 +273,6 @@ impl Look<'_> {
             Ok(value) => Ok(value),
             Err(error) => self.passing(error).map(|()| Value::Null),
         }
-    }
-
-    /// The number of the build that an item has become.
-    fn started_as(&self, item: &Value) -> Result<Option<u64>> {
-        // After a crash of Jenkins the same number may stand for something else.
-        let is_other = runs::parameters(item)
-            .is_some_and(|p| p.get(names::PROBE_ID).is_some_and(|known| *known != self.id));
-        if is_other {
-            return Ok(None);
-        }
-        if item["cancelled"].as_bool().unwrap_or_default() {
-            let message = "the run was cancelled in Jenkins' queue";
-            return Err(self.named(Error::new(ErrorKind::Unavailable, message)));
-        }
-        Ok(item["executable"]["number"].as_u64())
     }
 
     /// Waits for a good end.

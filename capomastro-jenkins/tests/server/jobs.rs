@@ -12,6 +12,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+/// Makes a bad answer.
+type Bad = Box<dyn Fn() -> Answer + Send + Sync>;
+
 type Store = Arc<Mutex<BTreeMap<String, (String, bool)>>>;
 
 fn template() -> JobTemplate {
@@ -206,7 +209,7 @@ async fn each_bad_answer_is_an_error_of_its_kind_without_secrets() {
         [("X-Jenkins", b"2"), ("X-Required-Permission", b"hudson.model.Item.Configure")];
     let login: [(&str, &[u8]); 1] = [("Content-Type", b"text/html")];
     let unauthorized: [(&str, &[u8]); 1] = [("WWW-Authenticate", b"Basic realm=\"Jenkins\"")];
-    let cases: Vec<(&str, Box<dyn Fn() -> Answer + Send + Sync>, ErrorKind)> = vec![
+    let cases: Vec<(&str, Bad, ErrorKind)> = vec![
         ("no permission", Box::new(move || answer(403, &permission, "")), ErrorKind::PermissionDenied),
         ("no credentials", Box::new(move || answer(401, &unauthorized, "{}")), ErrorKind::PermissionDenied),
         (

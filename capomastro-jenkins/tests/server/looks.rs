@@ -2,22 +2,17 @@
 
 use crate::mini::{Answer, Got, Mini, answer, json, page};
 use capomastro_core::{
-    ErrorKind, Result, async_trait,
+    ErrorKind, Result,
     model::Source,
     probe::{Ask, Probed, RevisionProbe},
     secret::Secrets,
     time::{Clock, SystemClock},
 };
 use capomastro_jenkins::probe::{JenkinsProbe, JobSource};
-use capomastro_testkit::conformance::{
-    Time,
-    probe::{Guarded, Happens, ProbeHarness},
-};
 use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    fmt,
     pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -182,12 +177,6 @@ struct Bench {
     world: Arc<Mutex<World>>,
 }
 
-impl fmt::Debug for Bench {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Bench")
-    }
-}
-
 impl Bench {
     async fn new() -> Self {
         let world = Arc::new(Mutex::new(World::default()));
@@ -235,7 +224,7 @@ impl Bench {
     }
 
     /// A look that is dropped once this holds of the runs.
-    async fn dropped_when(&self, ask: &Ask, holds: impl Fn(&[Run]) -> bool) {
+    async fn dropped_when(&self, ask: &Ask, holds: impl Fn(&[Run]) -> bool + Send + Sync) {
         let probe = self.probe();
         let asks = [ask.clone()];
         let look = probe.probe(&asks);
@@ -246,7 +235,7 @@ impl Bench {
     }
 }
 
-async fn until(mut holds: impl FnMut() -> bool) {
+async fn until(mut holds: impl FnMut() -> bool + Send) {
     for _ in 0..3_000 {
         if holds() {
             return;
@@ -453,96 +442,3 @@ fn what_is_built_is_what_is_written() {
         assert_eq!(bad.into_source("jenkins").unwrap_err().kind(), ErrorKind::InvalidConfig);
     }
 }
-
-/// The suite for all probes.
-#[derive(Debug)]
-struct Suite {
-    bench: Bench,
-    made: Mutex<u32>,
-    /// How each job was before it could not be looked at, and what it said before.
-    before: Mutex<BTreeMap<String, (Option<Job>, String)>>,
-}
-
-impl Suite {
-    fn new() -> Self {
-        let bench = runtime().block_on(Bench::new());
-        Self { bench, made: Mutex::default(), before: Mutex::default() }
-    }
-
-    fn next(&self) -> u32 {
-        let mut made = self.made.lock().unwrap();
-        *made += 1;
-        *made
-    }
-}
-
-/// The server goes on while a case, which has a runtime of its own, is not polled.
-fn runtime() -> &'static tokio::runtime::Runtime {
-    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-    })
-}
-
-#[async_trait]
-impl ProbeHarness for Suite {
-    fn time(&self) -> Time {
-        Time::Machine
-    }
-
-    fn open(&self) -> Arc<dyn RevisionProbe> {
-        Arc::new(self.bench.probe())
-    }
-
-    fn refused(&self) -> Vec<Source> {
-        [json!({}), json!({"job": ""}), json!({"job": "a", "shell": 1}), json!({"job": "a?b"})]
-            .map(|config| Source::new("jenkins", config).unwrap())
-            .into()
-    }
-
-    async fn source(&self) -> Source {
-        let name = format!("job-{}", self.next());
-        let says = format!("r{}", self.next());
-        self.bench.job(&name, |job| job.says = says);
-        JobSource::token(name).timeout(Duration::from_secs(2)).into_source("jenkins").unwrap()
-    }
-
-    async fn beside(&self, _: &Source) -> Option<Source> {
-        None
-    }
-
-    async fn cause(&self, source: &Source, what: Happens) -> bool {
-        let name = source.config["job"].as_str().unwrap().to_owned();
-        let fresh = format!("r{}", self.next());
-        let mut before = self.before.lock().unwrap();
-        let before = before.entry(name.clone()).or_default();
-        match what {
-            Happens::Change => {
-                self.bench.job(&name, |job| before.1 = std::mem::replace(&mut job.says, fresh))
-            }
-            Happens::Rewind => self.bench.job(&name, |job| job.says.clone_from(&before.1)),
-            Happens::Cut => self.bench.job(&name, |job| {
-                before.0 = Some(job.clone());
-                job.result = "FAILURE";
-            }),
-            Happens::Hang => self.bench.job(&name, |job| {
-                before.0 = Some(job.clone());
-                job.is_held = true;
-            }),
-            Happens::Mend => self.bench.job(&name, |job| *job = before.0.take().unwrap()),
-            Happens::Diverge | Happens::Vanish => return false,
-        }
-        true
-    }
-
-    async fn guarded(&self) -> Option<Guarded> {
-        None
-    }
-
-    async fn left(&self) -> usize {
-        self.bench.runs();
-        self.bench.world.lock().unwrap().unfinished()
-    }
-}
-
-capomastro_testkit::revision_probe_conformance!(conforms, Suite::new());
