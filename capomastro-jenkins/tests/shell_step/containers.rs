@@ -11,14 +11,17 @@ use std::{
     sync::OnceLock,
 };
 
-const ID: &str = "018f0000-0000-7000-8000-00000000000b";
+/// An id that no other test's container has, at the same time or left from before.
+fn id(of: &str) -> String {
+    format!("{of}-{}", std::process::id())
+}
 
 /// Whether containers can be run here; says so, and fails in CI, if not.
 fn have_lxc() -> bool {
     static WORKS: OnceLock<bool> = OnceLock::new();
     let works = *WORKS.get_or_init(|| {
         let agent = Agent::new("exit 42");
-        agent.run(&in_rootfs(&agent), &parameters([("CAPOMASTRO_BUILD_ID", "is-it-there")])).status
+        agent.run(&in_rootfs(&agent), &parameters([("CAPOMASTRO_BUILD_ID", &id("is-it-there"))])).status
             == Some(42)
     });
     if !works {
@@ -51,10 +54,6 @@ fn rootfs(agent: &Agent) -> PathBuf {
 
 fn in_rootfs(agent: &Agent) -> JobTemplate {
     let root = rootfs(agent);
-    // In a configuration a value ends with its line, and a path with blanks is none.
-    let config = agent.path("container.conf");
-    fs::write(&config, "lxc.rootfs.options = ro\n").unwrap();
-    drop(config);
     agent.template().isolated(Isolation::Execute(Container::Rootfs(root.to_str().unwrap().to_owned())))
 }
 
@@ -75,14 +74,15 @@ fn the_script_runs_inside_with_its_parameters_and_nothing_else() {
     let evil = "'; touch /mnt/workspace/pwned; $(touch /mnt/workspace/pwned)\n\"\\ é";
     let template =
         in_rootfs(&agent).parameter(Parameter::text("OWN")).parameter(Parameter::text("NOT_GIVEN"));
-    let given = parameters([("CAPOMASTRO_BUILD_ID", ID), ("OWN", evil), ("UNDECLARED", "hidden")]);
+    let id = id("inside");
+    let given = parameters([("CAPOMASTRO_BUILD_ID", &id), ("OWN", evil), ("UNDECLARED", "hidden")]);
     let ended = agent.run(&template, &given);
     assert_eq!(ended.status, Some(5), "{ended:?}");
     assert!(ended.stdout.contains(&format!("OWN={evil}\n")), "{ended:?}");
     assert!(ended.stdout.contains("WORKSPACE=/mnt/workspace\n") && ended.stdout.contains("BUILD_NUMBER=7\n"));
-    assert!(ended.stdout.contains(&format!("CAPOMASTRO_BUILD_ID={ID}\n")));
+    assert!(ended.stdout.contains(&format!("CAPOMASTRO_BUILD_ID={id}\n")));
     assert!(!ended.stdout.contains("hidden") && !ended.stdout.contains("NOT_GIVEN"));
-    assert!(ended.stderr.contains(&format!("container capo-{ID}-7")), "{ended:?}");
+    assert!(ended.stderr.contains(&format!("container capo-{id}-7")), "{ended:?}");
     assert_eq!(text(agent.path("workspace/out")), "built\n");
     assert!(!agent.path("workspace/pwned").exists());
     agent.assert_clean();
@@ -97,7 +97,7 @@ fn each_status_is_the_scripts_own_and_a_container_that_does_not_start_has_none()
         [("exit 0", 0), ("exit 1", 1), ("exit 255", 255), ("kill -9 $$", 137), ("no-such-thing", 127)]
     {
         let agent = Agent::new(script);
-        let ended = agent.run(&in_rootfs(&agent), &parameters([("CAPOMASTRO_BUILD_ID", ID)]));
+        let ended = agent.run(&in_rootfs(&agent), &parameters([("CAPOMASTRO_BUILD_ID", &id("status"))]));
         assert_eq!(ended.status, Some(status), "{script}: {ended:?}");
     }
     let agent = Agent::new("exit 0");
@@ -114,7 +114,7 @@ fn a_probe_answers_from_inside() {
         return;
     }
     let agent = Agent::new("echo r7; echo noise >&2");
-    let given = parameters([("CAPOMASTRO_PROBE_MARK", "m1"), ("CAPOMASTRO_PROBE_ID", ID)]);
+    let given = parameters([("CAPOMASTRO_PROBE_MARK", "m1"), ("CAPOMASTRO_PROBE_ID", &id("probe"))]);
     let ended = agent.run(&in_rootfs(&agent).for_probes(), &given);
     assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), "\nm1 begin\nr7\n\nm1 end\n"), "{ended:?}");
 }
@@ -136,7 +136,7 @@ fn a_container_is_gone_when_its_step_is_stopped_or_killed() {
     }
     for (how, seconds) in [("TERM", "100123"), ("KILL", "100124")] {
         let agent = Agent::new(&format!("trap '' TERM; sleep {seconds}"));
-        let id = format!("gone-by-{how}-{}", std::process::id());
+        let id = id(&format!("gone-by-{how}"));
         let step = agent.start(&in_rootfs(&agent), &parameters([("CAPOMASTRO_BUILD_ID", id.as_str())]));
         let name = format!("capo-{id}-7");
         let sleep = until("the script runs inside", || outside(seconds));
@@ -169,12 +169,27 @@ fn the_script_runs_in_a_copy_of_a_container() {
     template.lxc_path = Some(path.clone());
     let template = template.parameter(Parameter::text("OWN"));
     let evil = "'; touch pwned; $(touch pwned)\n\"";
-    let ended = agent.run(&template, &parameters([("OWN", evil), ("CAPOMASTRO_BUILD_ID", ID)]));
+    let ended = agent.run(&template, &parameters([("OWN", evil), ("CAPOMASTRO_BUILD_ID", &id("copy"))]));
     assert_eq!(ended.status, Some(6), "{ended:?}");
     assert!(ended.stdout.starts_with(&format!("{evil}\n")), "{ended:?}");
     assert_eq!(text(agent.path("workspace/out")), "built\n");
     assert!(!agent.path("workspace/pwned").exists());
     assert!(!lxc_path.path().join("base/rootfs/changed").exists(), "the container itself stays as it is");
     until("the copy is gone", || (fs::read_dir(&path).unwrap().count() == 2).then_some(()));
+    agent.assert_clean();
+}
+
+#[test]
+fn what_stands_before_the_tools_is_run_with_them() {
+    if !have_lxc() {
+        return;
+    }
+    let agent = Agent::new("exit 8");
+    let mut template = in_rootfs(&agent);
+    template.through = vec!["env".into(), "WHO=capomastro".into()];
+    let given = parameters([("CAPOMASTRO_BUILD_ID", &id("through"))]);
+    assert_eq!(agent.run(&template, &given).status, Some(8));
+    template.through = vec!["no-such-program".into()];
+    assert_eq!(agent.run(&template, &given).status, Some(75));
     agent.assert_clean();
 }
