@@ -30,6 +30,9 @@ pub struct Ask {
     pub building: bool,
     /// Whether somebody who wants a build whatever the source says awaits the answer.
     pub wanted: bool,
+    /// How long ago the newest trigger was given that awaits the answer; `None` if none does. What was looked at before
+    /// then does not answer it, which matters to a probe that finds the work of an earlier look.
+    pub trigger_age: Option<Duration>,
     /// How long the answer may take. The caller drops the probe then.
     pub deadline: Duration,
     /// Where the values of secrets come from.
@@ -53,6 +56,7 @@ impl Ask {
             last_start: None,
             building: false,
             wanted: false,
+            trigger_age: None,
             deadline,
             secrets,
         }

@@ -1,9 +1,10 @@
 //! From the build system's yes to the end of a build.
 
 use capomastro_core::{
+    ErrorKind,
     events::EventKind,
     launch::{Ended, Outcome},
-    model::{Phase, Policy, RetryOn, RetryPolicy, StopReason},
+    model::{LaunchKey, Phase, Policy, RetryOn, RetryPolicy, StopReason},
     scheduler::Cancelled,
     why::WhyNotBuilding,
 };
@@ -62,6 +63,26 @@ async fn each_end_is_recorded_as_it_was_told() {
             "nothing is retried by default, and nothing built again"
         );
     }
+}
+
+#[tokio::test]
+async fn a_hint_makes_the_look_at_a_build_come_at_once() {
+    let stage = running(Policy::default()).await;
+    stage.pass(HOUR).await;
+    let key = stage.last_build("a").await.key;
+    stage.launcher.last_of("a").finish(Outcome::Succeeded);
+    stage.settle().await;
+    assert_eq!(stage.phases("a").await, [Phase::Running], "nobody has looked yet");
+    let of_nothing = LaunchKey::from_uuid(uuid::Uuid::from_u128(7));
+    assert_eq!(stage.scheduler.look_sooner(&[of_nothing]).await.unwrap(), 0);
+    stage.settle().await;
+    assert_eq!(stage.phases("a").await, [Phase::Running], "a hint about something else is none");
+    assert_eq!(stage.scheduler.look_sooner(&[of_nothing, key, key]).await.unwrap(), 1);
+    stage.settle().await;
+    assert_eq!(stage.phases("a").await, [Phase::Succeeded]);
+    assert_eq!(stage.scheduler.look_sooner(&[key]).await.unwrap(), 0, "of a build that has ended");
+    let many = vec![key; 1_001];
+    assert_eq!(stage.scheduler.look_sooner(&many).await.unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 #[tokio::test]

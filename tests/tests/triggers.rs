@@ -1,18 +1,23 @@
 //! What somebody who asks for a look or a build gets.
 
 use capomastro_core::{
-    ErrorKind,
+    ErrorKind, InMemoryStore, Scheduler,
     events::EventKind,
     launch::Outcome,
     model::{
-        Coverage, EndReason, First, OnHeld, Phase, Policy, Quiet, Receipt, ReceiptState, Relation, Trigger,
-        Veto,
+        Coverage, EndReason, First, OnHeld, Phase, Policy, Quiet, Receipt, ReceiptState, Relation, Source,
+        Trigger, Veto,
     },
-    scheduler::TriggerRequest,
+    probe::{Ask, Probed, probe_fn},
+    scheduler::{DependencySpec, TriggerRequest},
 };
-use capomastro_testkit::{ControllableLauncher, fakes::LaunchAnswer};
+use capomastro_testkit::{ControllableLauncher, ManualClock, fakes::LaunchAnswer};
 use capomastro_tests::{Stage, each_minute, revision, somebody};
-use std::time::Duration;
+use serde_json::Value;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// A stage on which r1 of "lib" is being built.
 async fn building(policy: Policy) -> Stage {
@@ -456,4 +461,33 @@ async fn too_many_triggers_are_refused_and_none_is_lost() {
     for receipt in receipts {
         assert!(s.receipt(receipt).await.is_settled());
     }
+}
+
+#[tokio::test]
+async fn a_look_knows_how_old_the_newest_trigger_is_that_it_answers() {
+    let ages = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&ages);
+    let probe = probe_fn(move |_: Value, ask: Ask| {
+        told.lock().unwrap().push(ask.trigger_age);
+        async { Probed::revision("r1") }
+    });
+    let clock = ManualClock::new();
+    let scheduler = Scheduler::builder(InMemoryStore::new(Arc::new(clock.clone())))
+        .clock(Arc::new(clock.clone()))
+        .probe("telling", probe)
+        .launcher("fake", Arc::new(ControllableLauncher::auto_succeed()))
+        .build()
+        .unwrap();
+    let source = Source::new("telling", serde_json::json!({})).unwrap();
+    scheduler.ensure(&DependencySpec::new("a", source, "fake").unwrap()).await.unwrap();
+    scheduler.tick().await.unwrap();
+    scheduler.trigger("a", TriggerRequest::manual()).await.unwrap();
+    clock.advance(Duration::from_secs(5));
+    scheduler.trigger("a", TriggerRequest::push()).await.unwrap();
+    clock.advance(Duration::from_secs(2));
+    scheduler.tick().await.unwrap();
+    clock.advance(Duration::from_secs(3_600));
+    scheduler.tick().await.unwrap();
+    let ages = ages.lock().unwrap().clone();
+    assert_eq!(ages, [None, Some(Duration::from_secs(2)), None]);
 }

@@ -100,7 +100,8 @@ impl Inner {
                 if claimed_until < self.clock.monotonic().plus(longest) {
                     items = Box::pin(self.hold_looks(items, longest + MARGIN * 2)).await;
                 }
-                let answers = self.probe(&name, &items).await;
+                let now = later(taken.at, self.clock.monotonic().since(taken.answered));
+                let answers = self.probe(&name, &items, now).await;
                 drop(permit);
                 answers
             }
@@ -149,13 +150,18 @@ impl Inner {
 
     /// One run of a probe.
     #[tracing::instrument(name = "capomastro.probe", skip_all, fields(probe = %name, asks = items.len()))]
-    async fn probe(&self, name: &ProbeName, items: &[LookItem]) -> Vec<Answer> {
+    async fn probe(&self, name: &ProbeName, items: &[LookItem], now: Timestamp) -> Vec<Answer> {
         let Some(probe) = self.probes.get(name) else {
             let error = Error::config("no probe of this name is registered");
             return items.iter().map(|_| failed(&error)).collect();
         };
         let deadline = longest_deadline(items);
-        let asks: Vec<Ask> = items.iter().map(|i| self.ask_of(&i.dependency, &i.state, deadline)).collect();
+        let ask = |item: &LookItem| {
+            let mut ask = self.ask_of(&item.dependency, &item.state, deadline);
+            ask.trigger_age = item.state.stored.iter().map(|s| until(s.since, now)).min();
+            ask
+        };
+        let asks: Vec<Ask> = items.iter().map(ask).collect();
         let began = self.clock.monotonic();
         let answered = match select(pin!(probe.probe(&asks)), pin!(self.clock.sleep(deadline))).await {
             Either::Left((answers, _)) => Some(answers),

@@ -2,8 +2,8 @@
 
 use crate::{
     model::{
-        Build, BuildId, Dependency, DependencyId, DependencyState, LauncherName, Note, Orphan, Project,
-        ProjectBuild, ProjectBuildId, ProjectId, Receipt, ReceiptId, Revision,
+        Build, BuildId, Dependency, DependencyId, DependencyState, LaunchKey, LauncherName, Note, Orphan,
+        Project, ProjectBuild, ProjectBuildId, ProjectId, Receipt, ReceiptId, Revision,
     },
     store::{Lane, Task},
     time::Timestamp,
@@ -200,6 +200,11 @@ impl ListKey {
         Self("open-builds".into())
     }
 
+    /// The unfinished build that was launched with this key; at most one.
+    pub fn launched_with(key: LaunchKey) -> Self {
+        Self(format!("launched-with/{key}"))
+    }
+
     /// The finished builds, by the time of their end.
     pub fn ended_builds() -> Self {
         Self("ended-builds".into())
@@ -298,7 +303,10 @@ impl Record {
             Self::Build(r) => {
                 let mut lists = vec![(ListKey::builds_of(r.dependency), by_number(r.number))];
                 match r.ended_at {
-                    None => lists.push((ListKey::open_builds(), r.id.to_string())),
+                    None => {
+                        lists.push((ListKey::open_builds(), r.id.to_string()));
+                        lists.push((ListKey::launched_with(r.key), r.id.to_string()));
+                    }
                     Some(at) => lists.push((ListKey::ended_builds(), by_time(at, r.id))),
                 }
                 if r.good && r.parameters.is_empty() {

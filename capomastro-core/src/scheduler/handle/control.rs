@@ -7,12 +7,12 @@ use crate::{
     error::ErrorKind,
     events::{Event, EventKind},
     lock::LockAsk,
-    model::{Build, BuildId, Note, OnHeld, Paused, Phase, ReceiptId, ReceiptState, Requester},
-    scheduler::{Inner, Scheduler, apply::Applying, commit::Attempts},
-    store::{DueChange, Record, Task},
+    model::{Build, BuildId, LaunchKey, Note, OnHeld, Paused, Phase, ReceiptId, ReceiptState, Requester},
+    scheduler::{Inner, Scheduler, apply::Applying, around::is_of_one_record, commit::Attempts},
+    store::{DueChange, ListKey, Query, Record, Task},
     track::{Situation, Step},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// What a request to cancel met.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,42 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// Looks at these builds now instead of at their next turn: a build system has said that something happened to them. A
+    /// hint: nothing is believed but what the look shows. Says how many of the keys are of unfinished builds; the others
+    /// mean nothing.
+    ///
+    /// *Idempotency*: may be repeated. *Cancellation*: all are looked at or none.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for more than 1,000 keys, and what the storage says.
+    pub async fn look_sooner(&self, launched_with: &[LaunchKey]) -> Result<usize> {
+        const MOST: usize = 1_000;
+        if launched_with.len() > MOST {
+            return Err(Error::invalid("too many keys at once: give at most 1,000"));
+        }
+        let mut draft = self.inner.draft();
+        let mut found = BTreeSet::new();
+        for key in launched_with {
+            let list = Query::List { list: ListKey::launched_with(*key), backwards: false };
+            let page = match self.inner.store.list(&list, None, 1).await {
+                Err(error) if is_of_one_record(&error) => continue,
+                page => page?,
+            };
+            for item in page.items {
+                if let Record::Build(build) = item.record
+                    && found.insert(build.id)
+                {
+                    draft.due(DueChange::Nudge { task: Task::Drive(build.id), after: Duration::ZERO });
+                }
+            }
+        }
+        if !found.is_empty() {
+            self.inner.commit(draft).await?;
+            self.inner.wake.notify_one();
+        }
+        Ok(found.len())
     }
 
     /// Builds again what a build was to build: the same revision with the same parameters, as a manual trigger.

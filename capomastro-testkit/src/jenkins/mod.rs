@@ -1,0 +1,40 @@
+//! A double of a Jenkins server, which speaks real HTTP.
+
+mod admin;
+mod answer;
+mod artifacts;
+mod build;
+mod builder;
+mod config_xml;
+mod console;
+mod durability;
+mod export;
+mod faults;
+mod handle;
+mod job;
+mod language;
+mod notify;
+mod phases;
+mod queue;
+mod request;
+mod routes;
+mod script;
+mod security;
+mod server;
+mod state;
+mod traffic;
+mod tree;
+mod trigger;
+
+pub use artifacts::Artifact;
+pub use build::Youth;
+pub use builder::JenkinsBuilder;
+pub use faults::{Chaos, Fault};
+pub use handle::{BuildSeen, ItemSeen, Jenkins};
+pub use job::{JobKind, JobSpec, Parameter, ParameterKind};
+pub use notify::{Endpoint, Message};
+pub use phases::{StartPhase, Startup};
+pub use script::{Revision, Run, Script, Stop};
+pub use security::{Permission, User};
+pub use state::Started;
+pub use traffic::{Served, Traffic};
