@@ -106,7 +106,10 @@ pub struct ItemSeen {
 }
 
 fn plain(values: Option<&super::build::Values>) -> Vec<(String, String)> {
-    values.into_iter().flat_map(|values| values.iter().map(|(name, value)| (name.clone(), value.plain()))).collect()
+    values
+        .into_iter()
+        .flat_map(|values| values.iter().map(|(name, value)| (name.clone(), value.plain())))
+        .collect()
 }
 
 impl Jenkins {
@@ -181,7 +184,12 @@ impl Jenkins {
     /// Of everything that ever started, what had this value of this parameter.
     pub fn started_with(&self, parameter: &str, value: &str) -> Vec<Started> {
         self.0.look(|state| {
-            state.started.iter().filter(|started| started.parameter(parameter) == Some(value)).cloned().collect()
+            state
+                .started
+                .iter()
+                .filter(|started| started.parameter(parameter) == Some(value))
+                .cloned()
+                .collect()
         })
     }
 
@@ -306,8 +314,10 @@ impl Jenkins {
             };
             if let Some(item) = state.queue.items.get_mut(&item) {
                 item.causes.push(cause);
-            } else if let Some(build) =
-                state.jobs.get_mut(&id).and_then(|job| job.builds.values_mut().find(|build| build.queue_id == item))
+            } else if let Some(build) = state
+                .jobs
+                .get_mut(&id)
+                .and_then(|job| job.builds.values_mut().find(|build| build.queue_id == item))
             {
                 build.causes.push(cause);
             }
