@@ -420,6 +420,19 @@ impl Jenkins {
         self.0.change(State::safe_restart);
     }
 
+    /// Keeps a file for another server's [`Artifact::elsewhere`](super::Artifact::elsewhere), and says where. Whoever
+    /// asks for it with credentials is refused, as stores with signed addresses do. Not seen live.
+    pub fn keep_elsewhere(&self, name: &str, content: &[u8]) -> String {
+        self.0.change(|state| state.kept.insert(name.to_owned(), content.to_vec()));
+        format!("{}elsewhere/{}", self.url(), super::export::encoded(name))
+    }
+
+    /// Somebody logs in through the form in a browser: the value of the `JSESSIONID` cookie.
+    pub fn log_in(&self, user: &str) -> String {
+        let cookie = self.0.change(|state| state.new_session_for(Some(user.to_owned())));
+        cookie.trim_start_matches("JSESSIONID=").split(';').next().unwrap_or_default().to_owned()
+    }
+
     /// Messages of the Notification plugin that have become due since they were last taken, in order. They are sent by
     /// whoever takes them: see [`Message::send`].
     pub fn messages(&self) -> Vec<Message> {
