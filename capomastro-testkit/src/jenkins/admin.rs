@@ -39,7 +39,12 @@ fn taken(state: &State, full_name: &str) -> bool {
     state.paths.keys().any(|path| path.to_lowercase() == lower)
 }
 
-pub(super) fn create_item(state: &mut State, request: &Request, who: &Who, folder: &str) -> Result<Answer, Refused> {
+pub(super) fn create_item(
+    state: &mut State,
+    request: &Request,
+    who: &Who,
+    folder: &str,
+) -> Result<Answer, Refused> {
     if !request.is("POST") {
         return Ok(Answer::wrong_method(state));
     }
@@ -90,11 +95,17 @@ pub(super) fn check_job_name(state: &mut State, request: &Request, who: &Who) ->
     let name = request.query("value").unwrap_or_default().trim().to_owned();
     let problem = bad_name(&name)
         .or_else(|| taken(state, &name).then(|| format!("A job already exists with the name ‘{name}’")));
-    let markup = problem.map_or_else(|| "<div/>".to_owned(), |text| format!("<div class=\"error\">{text}</div>"));
+    let markup =
+        problem.map_or_else(|| "<div/>".to_owned(), |text| format!("<div class=\"error\">{text}</div>"));
     Ok(Answer::empty(200).body(super::answer::HTML, markup))
 }
 
-pub(super) fn config_xml(state: &mut State, request: &Request, who: &Who, id: JobId) -> Result<Answer, Refused> {
+pub(super) fn config_xml(
+    state: &mut State,
+    request: &Request,
+    who: &Who,
+    id: JobId,
+) -> Result<Answer, Refused> {
     if !request.is("POST") {
         if !state.may(who, Permission::JobConfigure) {
             state.require(who, Permission::JobExtendedRead)?;

@@ -81,8 +81,7 @@ impl Answer {
 
     /// A refusal with its reason in a header, in Latin-1.
     pub(super) fn failure(state: &mut State, message: &str) -> Self {
-        let latin: Vec<u8> =
-            message.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b' ')).collect();
+        let latin: Vec<u8> = message.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b' ')).collect();
         Self::page(state, 400, "Jenkins - Jenkins", message).with("X-Error", latin)
     }
 

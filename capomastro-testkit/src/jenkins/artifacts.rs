@@ -80,7 +80,13 @@ fn media_type(name: &str) -> &'static str {
 }
 
 /// Answers `…/artifact/<path>`; `above` is the URL path of the build, for redirects.
-pub(super) fn fetch(state: &mut State, request: &Request, title: &str, all: &[Artifact], path: &[&str]) -> Answer {
+pub(super) fn fetch(
+    state: &mut State,
+    request: &Request,
+    title: &str,
+    all: &[Artifact],
+    path: &[&str],
+) -> Answer {
     if path.contains(&"..") {
         return Answer::oops(state);
     }
@@ -100,7 +106,8 @@ pub(super) fn fetch(state: &mut State, request: &Request, title: &str, all: &[Ar
         _ => {}
     }
     let globs = path.iter().any(|segment| segment.contains(['*', '?']));
-    let folder = joined.is_empty() || all.iter().any(|artifact| artifact.path.starts_with(&format!("{joined}/")));
+    let folder =
+        joined.is_empty() || all.iter().any(|artifact| artifact.path.starts_with(&format!("{joined}/")));
     match (globs, folder) {
         (false, false) => Answer::not_found(state),
         (false, true) if !request.trailing_slash => {
@@ -132,9 +139,12 @@ fn one(state: &mut State, request: &Request, artifact: &Artifact) -> Answer {
     if request.header("if-modified-since").as_deref() == Some(WRITTEN) {
         return Answer::empty(304);
     }
-    let described = |status: u16| Answer::empty(status).with("Last-Modified", WRITTEN).with("Accept-Ranges", "bytes");
+    let described =
+        |status: u16| Answer::empty(status).with("Last-Modified", WRITTEN).with("Accept-Ranges", "bytes");
     let kind = media_type(artifact.file_name());
-    if let Some(range) = request.header("range").and_then(|range| range.strip_prefix("bytes=").map(str::to_owned)) {
+    if let Some(range) =
+        request.header("range").and_then(|range| range.strip_prefix("bytes=").map(str::to_owned))
+    {
         let length = content.len();
         let last = length.saturating_sub(1);
         let (from, to) = range.split_once('-').unwrap_or((&range, ""));

@@ -184,7 +184,9 @@ pub(super) fn write(job: &Job) -> String {
     if settings.parameters.is_empty() {
         out.push_str("  <properties/>\n");
     } else {
-        out.push_str("  <properties>\n    <hudson.model.ParametersDefinitionProperty>\n      <parameterDefinitions>\n");
+        out.push_str(
+            "  <properties>\n    <hudson.model.ParametersDefinitionProperty>\n      <parameterDefinitions>\n",
+        );
         for parameter in &settings.parameters {
             out.push_str(&definition(parameter));
         }
@@ -214,13 +216,24 @@ fn definition(parameter: &Parameter) -> String {
         }
         ParameterKind::Boolean { default } => ("Boolean", format!("<defaultValue>{default}</defaultValue>")),
         ParameterKind::Choice(choices) => {
-            let all: String = choices.iter().map(|choice| format!("<string>{}</string>", text(choice))).collect();
-            ("Choice", format!("<choices class=\"java.util.Arrays$ArrayList\"><a class=\"string-array\">{all}</a></choices>"))
+            let all: String =
+                choices.iter().map(|choice| format!("<string>{}</string>", text(choice))).collect();
+            (
+                "Choice",
+                format!(
+                    "<choices class=\"java.util.Arrays$ArrayList\"><a class=\"string-array\">{all}</a></choices>"
+                ),
+            )
         }
-        ParameterKind::Password { .. } => ("Password", "<defaultValue>{AQAAABAAAAAQ}</defaultValue>".to_owned()),
+        ParameterKind::Password { .. } => {
+            ("Password", "<defaultValue>{AQAAABAAAAAQ}</defaultValue>".to_owned())
+        }
     };
-    let description =
-        parameter.description.as_ref().map(|d| format!("<description>{}</description>", text(d))).unwrap_or_default();
+    let description = parameter
+        .description
+        .as_ref()
+        .map(|d| format!("<description>{}</description>", text(d)))
+        .unwrap_or_default();
     format!(
         "        <hudson.model.{kind}ParameterDefinition><name>{}</name>{description}{rest}</hudson.model.{kind}ParameterDefinition>\n",
         text(&parameter.name)

@@ -25,7 +25,9 @@ pub(super) fn raw(build: &Build, kind: JobKind, now: u64) -> Option<Vec<u8>> {
     let mut log = Vec::new();
     match build.causes.first() {
         Some(Cause::User(user)) => log.extend(format!("Started by user {NOTE}{user}\n").bytes()),
-        Some(Cause::Remote { address, .. }) => log.extend(format!("Started by remote host {address}\n").bytes()),
+        Some(Cause::Remote { address, .. }) => {
+            log.extend(format!("Started by remote host {address}\n").bytes())
+        }
         Some(Cause::Rebuild { upstream, number }) => {
             log.extend(format!("Rebuilds build #{number} of {upstream}\n").bytes());
         }

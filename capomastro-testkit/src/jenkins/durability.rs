@@ -64,8 +64,12 @@ impl State {
             }
             match job.builds.get_mut(&number) {
                 Some(build) if build.saved => {
-                    build.ended =
-                        Some(Ended { at: now, result: "ABORTED".to_owned(), interrupted_by: None, cut: true });
+                    build.ended = Some(Ended {
+                        at: now,
+                        result: "ABORTED".to_owned(),
+                        interrupted_by: None,
+                        cut: true,
+                    });
                 }
                 _ => drop(job.builds.remove(&number)),
             }
@@ -116,7 +120,9 @@ impl State {
         let was = std::mem::replace(&mut job.settings.disabled, disabled);
         if disabled && !was {
             let items: Vec<_> = job.queued.iter().filter_map(|id| self.queue.items.get(id)).collect();
-            let first = |wanted: fn(&Stage) -> bool| items.iter().find(|item| wanted(&item.stage)).map(|item| item.id);
+            let first = |wanted: fn(&Stage) -> bool| {
+                items.iter().find(|item| wanted(&item.stage)).map(|item| item.id)
+            };
             let gone: Vec<u64> = match first(|stage| matches!(stage, Stage::Waiting { .. })) {
                 Some(id) => vec![id],
                 None => [

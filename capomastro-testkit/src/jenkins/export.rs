@@ -8,13 +8,17 @@ use super::{
     queue::{Cause, Fate, Item, Stage},
     security::{Permission, Who},
     state::State,
-    tree::{Range, Select, visible::{ALWAYS, BY_NAME, DEEPER, HERE}},
+    tree::{
+        Range, Select,
+        visible::{ALWAYS, BY_NAME, DEEPER, HERE},
+    },
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 /// What is left as it is in a segment of a URL.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'(').remove(b')');
+const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'(').remove(b')');
 
 pub(super) fn encoded(segment: &str) -> String {
     utf8_percent_encode(segment, SEGMENT).to_string()
@@ -69,7 +73,12 @@ impl<'a> Object<'a> {
     }
 
     /// A list whose elements count as part of this object.
-    fn inline<T>(&mut self, name: &str, all: impl Iterator<Item = T>, value: impl FnMut(T, &Select) -> Value) -> &mut Self {
+    fn inline<T>(
+        &mut self,
+        name: &str,
+        all: impl Iterator<Item = T>,
+        value: impl FnMut(T, &Select) -> Value,
+    ) -> &mut Self {
         let wanted = self.select.wants_inline(name, HERE);
         self.filled(name, wanted, all, value)
     }
@@ -142,7 +151,10 @@ impl State {
         .object("unlabeledLoad", HERE, |s| Object::of(s, "jenkins.model.UnlabeledLoadStatistics").done())
         .list("jobs", HERE, self.children_of(who, ""), |job, select| self.export_job(who, job, select));
         out.list("views", HERE, std::iter::once("all"), |name, select| {
-            Object::of(select, "hudson.model.AllView").put("name", ALWAYS, name).put("url", ALWAYS, self.root()).done()
+            Object::of(select, "hudson.model.AllView")
+                .put("name", ALWAYS, name)
+                .put("url", ALWAYS, self.root())
+                .done()
         });
         out.done()
     }
@@ -200,9 +212,13 @@ impl State {
             ("lastCompletedBuild", |view| !view.building),
             ("lastFailedBuild", |view| !view.building && view.result == Some("FAILURE")),
             ("lastStableBuild", |view| !view.building && view.result == Some("SUCCESS")),
-            ("lastSuccessfulBuild", |view| !view.building && matches!(view.result, Some("SUCCESS" | "UNSTABLE"))),
+            ("lastSuccessfulBuild", |view| {
+                !view.building && matches!(view.result, Some("SUCCESS" | "UNSTABLE"))
+            }),
             ("lastUnstableBuild", |view| !view.building && view.result == Some("UNSTABLE")),
-            ("lastUnsuccessfulBuild", |view| !view.building && view.result.is_some_and(|result| result != "SUCCESS")),
+            ("lastUnsuccessfulBuild", |view| {
+                !view.building && view.result.is_some_and(|result| result != "SUCCESS")
+            }),
             ("firstBuild", |_| false),
         ];
         for (alias, wanted) in aliases {
@@ -250,7 +266,8 @@ impl State {
             out.put("queueId", HERE, -1);
         }
         self.export_build_actions(&mut out, build, &view);
-        let finished = view.result.is_some() && build.ended.as_ref().is_some_and(|ended| ended.at <= self.now && !ended.cut);
+        let finished = view.result.is_some()
+            && build.ended.as_ref().is_some_and(|ended| ended.at <= self.now && !ended.cut);
         let artifacts = if finished { build.script.artifacts.as_slice() } else { &[] };
         let shown = display_paths(artifacts);
         out.list("artifacts", HERE, artifacts.iter().zip(&shown), |(artifact, display), select| {
@@ -266,7 +283,10 @@ impl State {
                 .put("timestamp", ALWAYS, build.created)
                 .put("hash", ALWAYS, &super::security::digest(&[&artifact.path])[..32])
                 .object("original", ALWAYS, |select| {
-                    Object::plain(select).put("name", ALWAYS, job.full_name.as_str()).put("number", ALWAYS, number).done()
+                    Object::plain(select)
+                        .put("name", ALWAYS, job.full_name.as_str())
+                        .put("number", ALWAYS, number)
+                        .done()
                 })
                 .list("usage", ALWAYS, std::iter::once(()), |(), select| {
                     Object::plain(select)
@@ -316,7 +336,9 @@ impl State {
             for revision in &build.script.revisions {
                 actions.push(Box::new(move |select| export_revision(revision, build.number, select)));
             }
-            if let Some(by) = build.ended.as_ref().filter(|e| e.at <= self.now).and_then(|e| e.interrupted_by.as_ref()) {
+            if let Some(by) =
+                build.ended.as_ref().filter(|e| e.at <= self.now).and_then(|e| e.interrupted_by.as_ref())
+            {
                 actions.push(Box::new(move |select| {
                     let mut out = Object::of(select, "jenkins.model.InterruptedBuildAction");
                     out.list("causes", HERE, std::iter::once(by), |by, select| {
@@ -333,8 +355,16 @@ impl State {
     }
 
     /// An item, in the queue or left.
-    pub(super) fn export_item(&self, item: &Item, fate: Option<Fate>, language: Language, select: &Select) -> Value {
-        let Some(job) = self.jobs.get(&item.job).or_else(|| self.deleted.get(&item.job)) else { return Value::Null };
+    pub(super) fn export_item(
+        &self,
+        item: &Item,
+        fate: Option<Fate>,
+        language: Language,
+        select: &Select,
+    ) -> Value {
+        let Some(job) = self.jobs.get(&item.job).or_else(|| self.deleted.get(&item.job)) else {
+            return Value::Null;
+        };
         let class = match (fate, item.stage) {
             (Some(_), _) => "hudson.model.Queue$LeftItem",
             (None, Stage::Waiting { .. }) => "hudson.model.Queue$WaitingItem",
@@ -351,12 +381,15 @@ impl State {
             .collect();
         let mut out = Object::of(select, class);
         let both: [bool; 2] = [item.values.is_some(), true];
-        out.list("actions", HERE, both.iter().enumerate().filter(|(_, is)| **is), |(which, _), select| {
-            match (which, &item.values) {
+        out.list(
+            "actions",
+            HERE,
+            both.iter().enumerate().filter(|(_, is)| **is),
+            |(which, _), select| match (which, &item.values) {
                 (0, Some(values)) => export_values(values, select),
                 _ => export_causes(&item.causes, select),
-            }
-        })
+            },
+        )
         .put("blocked", HERE, live && matches!(item.stage, Stage::Blocked { .. }))
         .put("buildable", HERE, buildable)
         .put("id", HERE, item.id)
@@ -371,17 +404,23 @@ impl State {
                 .done()
         })
         .put("url", HERE, format!("queue/item/{}/", item.id))
-        .put("why", HERE, if live { Value::from(why(self, item, job, language)) } else { Value::Null });
+        .put(
+            "why",
+            HERE,
+            if live { Value::from(why(self, item, job, language)) } else { Value::Null },
+        );
         match (fate, item.stage) {
             (Some(fate), _) => {
-                out.put("cancelled", HERE, fate == Fate::Cancelled).object("executable", HERE, |select| match fate {
-                    Fate::Started { number, shown_from } if shown_from <= self.now => {
-                        Object::of(select, job.build_class())
-                            .put("number", DEEPER, number)
-                            .put("url", DEEPER, self.build_url(job, number))
-                            .done()
+                out.put("cancelled", HERE, fate == Fate::Cancelled).object("executable", HERE, |select| {
+                    match fate {
+                        Fate::Started { number, shown_from } if shown_from <= self.now => {
+                            Object::of(select, job.build_class())
+                                .put("number", DEEPER, number)
+                                .put("url", DEEPER, self.build_url(job, number))
+                                .done()
+                        }
+                        Fate::Cancelled | Fate::Nothing | Fate::Started { .. } => Value::Null,
                     }
-                    Fate::Cancelled | Fate::Nothing | Fate::Started { .. } => Value::Null,
                 });
             }
             (None, Stage::Waiting { due }) => {
@@ -428,7 +467,9 @@ impl State {
                 })
                 .done()
         });
-        out.inline("items", items.iter().filter(|_| read), |item, select| self.export_item(item, None, language, select));
+        out.inline("items", items.iter().filter(|_| read), |item, select| {
+            self.export_item(item, None, language, select)
+        });
         out.done()
     }
 
@@ -457,19 +498,21 @@ impl State {
         let one_off = self.jobs.iter().filter(|(_, job)| job.kind == JobKind::Pipeline);
         let one_off = one_off.flat_map(|(id, job)| job.running.iter().map(move |number| (id, number)));
         let labels = std::iter::once("built-in").chain(self.config.labels.iter().map(String::as_str));
-        out.list("assignedLabels", HERE, labels, |name, select| Object::plain(select).put("name", DEEPER, name).done())
-            .put("description", HERE, "the Jenkins controller's built-in node")
-            .put("displayName", HERE, "Built-In Node")
-            .put("idle", HERE, self.executing.is_empty())
-            .put("jnlpAgent", HERE, false)
-            .put("launchSupported", HERE, true)
-            .put("manualLaunchAllowed", HERE, true)
-            .put("numExecutors", HERE, self.config.executors)
-            .put("offline", HERE, false)
-            .put("offlineCause", HERE, Value::Null)
-            .put("offlineCauseReason", HERE, "")
-            .put("temporarilyOffline", HERE, false)
-            .list("oneOffExecutors", HERE, one_off, |(id, number), select| executor(running(id, number), select));
+        out.list("assignedLabels", HERE, labels, |name, select| {
+            Object::plain(select).put("name", DEEPER, name).done()
+        })
+        .put("description", HERE, "the Jenkins controller's built-in node")
+        .put("displayName", HERE, "Built-In Node")
+        .put("idle", HERE, self.executing.is_empty())
+        .put("jnlpAgent", HERE, false)
+        .put("launchSupported", HERE, true)
+        .put("manualLaunchAllowed", HERE, true)
+        .put("numExecutors", HERE, self.config.executors)
+        .put("offline", HERE, false)
+        .put("offlineCause", HERE, Value::Null)
+        .put("offlineCauseReason", HERE, "")
+        .put("temporarilyOffline", HERE, false)
+        .list("oneOffExecutors", HERE, one_off, |(id, number), select| executor(running(id, number), select));
         let busy = self.executing.iter().map(|(id, number)| running(id, number));
         let idle = self.config.executors.saturating_sub(self.executing.len());
         out.list("executors", HERE, busy.chain(std::iter::repeat_n(None, idle)), executor);

@@ -7,6 +7,7 @@ use super::{
     faults::{Chaos, Fault, Faults},
     job::{JobId, JobSpec, Parameter},
     notify::Message,
+    phases::StartPhase,
     queue::{Cause, Scheduled, Stage},
     request::Request,
     script::Stop,
@@ -106,7 +107,10 @@ pub struct ItemSeen {
 }
 
 fn plain(values: Option<&super::build::Values>) -> Vec<(String, String)> {
-    values.into_iter().flat_map(|values| values.iter().map(|(name, value)| (name.clone(), value.plain()))).collect()
+    values
+        .into_iter()
+        .flat_map(|values| values.iter().map(|(name, value)| (name.clone(), value.plain())))
+        .collect()
 }
 
 impl Jenkins {
@@ -163,6 +167,11 @@ impl Jenkins {
         self.0.look(|state| state.session.clone())
     }
 
+    /// The phase of its start in which the server is; `None` once it is up.
+    pub fn start_phase(&self) -> Option<StartPhase> {
+        self.0.look(|state| state.phase.at(state.now))
+    }
+
     /// When something next happens by itself, from now on: an item is due, a build ends, the queue is saved.
     pub fn next_event(&self) -> Option<Duration> {
         self.0.look(|state| state.next_event().map(|at| Duration::from_millis(at.saturating_sub(state.now))))
@@ -181,7 +190,12 @@ impl Jenkins {
     /// Of everything that ever started, what had this value of this parameter.
     pub fn started_with(&self, parameter: &str, value: &str) -> Vec<Started> {
         self.0.look(|state| {
-            state.started.iter().filter(|started| started.parameter(parameter) == Some(value)).cloned().collect()
+            state
+                .started
+                .iter()
+                .filter(|started| started.parameter(parameter) == Some(value))
+                .cloned()
+                .collect()
         })
     }
 
@@ -306,8 +320,10 @@ impl Jenkins {
             };
             if let Some(item) = state.queue.items.get_mut(&item) {
                 item.causes.push(cause);
-            } else if let Some(build) =
-                state.jobs.get_mut(&id).and_then(|job| job.builds.values_mut().find(|build| build.queue_id == item))
+            } else if let Some(build) = state
+                .jobs
+                .get_mut(&id)
+                .and_then(|job| job.builds.values_mut().find(|build| build.queue_id == item))
             {
                 build.causes.push(cause);
             }

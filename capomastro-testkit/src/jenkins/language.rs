@@ -45,7 +45,9 @@ pub(super) fn why(state: &State, item: &Item, job: &Job, language: Language) -> 
             let left = due.saturating_sub(state.now);
             match language {
                 Language::English => format!("In the quiet period. Expires in {}", span(left)),
-                Language::German => format!("In Ruhe-Periode. Endet in {}", span(left).replace("sec", "Sekunden")),
+                Language::German => {
+                    format!("In Ruhe-Periode. Endet in {}", span(left).replace("sec", "Sekunden"))
+                }
                 Language::Japanese => format!("待機中です。あと{}です。", span(left).replace("sec", "秒")),
             }
         }

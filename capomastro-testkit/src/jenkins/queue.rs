@@ -15,18 +15,33 @@ pub(super) const LEFT_ITEMS_KEPT: u64 = 300_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     User(String),
-    Remote { address: String, note: Option<String> },
+    Remote {
+        address: String,
+        note: Option<String>,
+    },
     /// A build that somebody repeated with its parameters. Not seen live.
-    Rebuild { upstream: String, number: u32 },
+    Rebuild {
+        upstream: String,
+        number: u32,
+    },
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    Waiting { due: u64 },
-    Blocked { since: u64 },
-    Buildable { since: u64 },
+    Waiting {
+        due: u64,
+    },
+    Blocked {
+        since: u64,
+    },
+    Buildable {
+        since: u64,
+    },
     /// An executor was chosen.
-    Pending { since: u64, until: u64 },
+    Pending {
+        since: u64,
+        until: u64,
+    },
 }
 
 /// An item of the queue.
@@ -45,7 +60,10 @@ pub(super) struct Item {
 pub(super) enum Fate {
     Cancelled,
     /// With this build; shown from the time at which it has been created.
-    Started { number: u32, shown_from: u64 },
+    Started {
+        number: u32,
+        shown_from: u64,
+    },
     /// Without any build, for ever.
     Nothing,
 }
@@ -111,7 +129,8 @@ impl State {
         }
         let twin = known.queued.iter().copied().find(|id| {
             self.queue.items.get(id).is_some_and(|item| {
-                !matches!(item.stage, Stage::Pending { .. }) && same_values(item.values.as_ref(), values.as_ref())
+                !matches!(item.stage, Stage::Pending { .. })
+                    && same_values(item.values.as_ref(), values.as_ref())
             })
         });
         if let Some(item) = twin.and_then(|id| self.queue.items.get_mut(&id)) {
@@ -200,7 +219,7 @@ impl State {
                 && self.quieting.is_none()
                 && !self.hold_queue
                 && self.runs_here(job)
-                && (job.kind == super::job::JobKind::Pipeline || self.executing.len() < self.config.executors);
+                && (job.kind == super::job::JobKind::Pipeline || self.has_executor());
             let pending = millis(self.config.pending_for);
             if let Some(item) = self.queue.items.get_mut(&id) {
                 item.stage = match (ready, pending) {
@@ -212,6 +231,16 @@ impl State {
                 self.start(id);
             }
         }
+    }
+
+    /// Whether an executor is neither used nor chosen for an item that is pending.
+    fn has_executor(&self) -> bool {
+        let mut taken = self.executing.len();
+        if !self.config.pending_for.is_zero() {
+            taken +=
+                self.queue.items.values().filter(|item| matches!(item.stage, Stage::Pending { .. })).count();
+        }
+        taken < self.config.executors
     }
 
     /// Whether a node has the label that the job asks for.

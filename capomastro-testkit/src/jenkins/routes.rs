@@ -59,7 +59,10 @@ fn starting(state: &mut State, request: &Request, phase: StartPhase) -> Answer {
         StartPhase::StartingPostFails | StartPhase::NoCrumb if get => starting(),
         StartPhase::EarlyError | StartPhase::StartingPostFails => Answer::empty(500).body(
             super::answer::HTML,
-            super::answer::html("Error 500", "class hudson.security.csrf.DefaultCrumbIssuer is missing its descriptor"),
+            super::answer::html(
+                "Error 500",
+                "class hudson.security.csrf.DefaultCrumbIssuer is missing its descriptor",
+            ),
         ),
         StartPhase::NoCrumb => no_crumb(request),
         StartPhase::Unauthorized => Answer::container(request, 401, "Unauthorized")
@@ -152,7 +155,8 @@ fn crumb(state: &mut State, request: &Request, who: &Who) -> Answer {
         let known = request.session().filter(|id| state.security.sessions.contains_key(id));
         let session = known.unwrap_or_else(|| {
             let opened = state.new_cookie();
-            let id = opened.trim_start_matches("JSESSIONID=").split(';').next().unwrap_or_default().to_owned();
+            let id =
+                opened.trim_start_matches("JSESSIONID=").split(';').next().unwrap_or_default().to_owned();
             cookie = Some(opened);
             id
         });
@@ -193,7 +197,9 @@ fn queue(state: &mut State, request: &Request, who: &Who, rest: &[&str]) -> Resu
                 .get(&id)
                 .or_else(|| state.queue.left.get(&id).map(|left| &left.item))
                 .map(|item| item.job);
-            if job.is_none() || !state.may(who, Permission::JobDiscover) && !state.may(who, Permission::JobRead) {
+            if job.is_none()
+                || !state.may(who, Permission::JobDiscover) && !state.may(who, Permission::JobRead)
+            {
                 return Ok(Answer::not_found(state));
             }
             if !state.may(who, Permission::JobRead) {
@@ -242,8 +248,11 @@ fn cancel_item(state: &mut State, who: &Who, id: Option<u64>) -> u16 {
     if !state.may(who, Permission::JobCancel) {
         return 422;
     }
-    let pending =
-        state.queue.items.get(&id).is_none_or(|item| matches!(item.stage, super::queue::Stage::Pending { .. }));
+    let pending = state
+        .queue
+        .items
+        .get(&id)
+        .is_none_or(|item| matches!(item.stage, super::queue::Stage::Pending { .. }));
     if pending {
         return 500;
     }

@@ -60,9 +60,15 @@ impl Permission {
             Self::Manage => ("hudson.model.Hudson.Manage", &[ADMINISTER]),
             Self::JobDiscover => ("hudson.model.Item.Discover", &[READ, ADMINISTER]),
             Self::JobRead => ("hudson.model.Item.Read", &["hudson.model.Item.Discover", READ, ADMINISTER]),
-            Self::JobBuild => ("hudson.model.Item.Build", &["hudson.security.Permission.GenericUpdate", WRITE, ADMINISTER]),
-            Self::JobCancel => ("hudson.model.Item.Cancel", &["hudson.security.Permission.GenericUpdate", WRITE, ADMINISTER]),
-            Self::JobCreate => ("hudson.model.Item.Create", &["hudson.security.Permission.GenericCreate", WRITE, ADMINISTER]),
+            Self::JobBuild => {
+                ("hudson.model.Item.Build", &["hudson.security.Permission.GenericUpdate", WRITE, ADMINISTER])
+            }
+            Self::JobCancel => {
+                ("hudson.model.Item.Cancel", &["hudson.security.Permission.GenericUpdate", WRITE, ADMINISTER])
+            }
+            Self::JobCreate => {
+                ("hudson.model.Item.Create", &["hudson.security.Permission.GenericCreate", WRITE, ADMINISTER])
+            }
             Self::JobConfigure | Self::JobExtendedRead => {
                 let implied_by = &[
                     "hudson.security.Permission.GenericConfigure",
@@ -72,8 +78,12 @@ impl Permission {
                 ];
                 ("hudson.model.Item.Configure", implied_by)
             }
-            Self::JobDelete => ("hudson.model.Item.Delete", &["hudson.security.Permission.GenericDelete", WRITE, ADMINISTER]),
-            Self::RunUpdate => ("hudson.model.Run.Update", &["hudson.security.Permission.GenericUpdate", WRITE, ADMINISTER]),
+            Self::JobDelete => {
+                ("hudson.model.Item.Delete", &["hudson.security.Permission.GenericDelete", WRITE, ADMINISTER])
+            }
+            Self::RunUpdate => {
+                ("hudson.model.Run.Update", &["hudson.security.Permission.GenericUpdate", WRITE, ADMINISTER])
+            }
             Self::RunArtifacts => ("hudson.model.Run.Artifacts", &[ADMINISTER]),
         }
     }
@@ -95,8 +105,16 @@ impl User {
     }
 
     /// Somebody who may do what is listed and nothing else.
-    pub fn with_permissions(name: impl Into<String>, permissions: impl IntoIterator<Item = Permission>) -> Self {
-        Self { name: name.into(), token: None, password: None, permissions: permissions.into_iter().collect() }
+    pub fn with_permissions(
+        name: impl Into<String>,
+        permissions: impl IntoIterator<Item = Permission>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            token: None,
+            password: None,
+            permissions: permissions.into_iter().collect(),
+        }
     }
 
     /// Gives the user an API token.
@@ -116,7 +134,10 @@ impl User {
 
 impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("User").field("name", &self.name).field("permissions", &self.permissions).finish_non_exhaustive()
+        f.debug_struct("User")
+            .field("name", &self.name)
+            .field("permissions", &self.permissions)
+            .finish_non_exhaustive()
     }
 }
 
@@ -158,7 +179,10 @@ impl State {
     pub(super) fn new_session_for(&mut self, user: Option<String>) -> String {
         self.security.cookies += 1;
         let count = self.security.cookies;
-        let id = format!("node0{count:08x}{}", &digest(&[&self.seed.to_string(), "cookie", &count.to_string()])[..16]);
+        let id = format!(
+            "node0{count:08x}{}",
+            &digest(&[&self.seed.to_string(), "cookie", &count.to_string()])[..16]
+        );
         if self.security.sessions.len() >= MOST_SESSIONS {
             self.security.sessions.pop_first();
         }
@@ -174,17 +198,17 @@ impl State {
 
     /// Finds out who asks, or answers 401.
     pub(super) fn authenticate(&self, request: &Request) -> Result<Who, Box<Answer>> {
-        let logged_in = request
-            .session()
-            .and_then(|id| self.security.sessions.get(&id).cloned())
-            .flatten();
+        let logged_in = request.session().and_then(|id| self.security.sessions.get(&id).cloned()).flatten();
         let Some(header) = request.header("authorization") else {
             return Ok(Who { name: logged_in, by_token: false });
         };
         let unauthorized = || {
             Box::new(
                 Answer::container(request, 401, "Unauthorized")
-                    .with("Set-Cookie", "remember-me=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; SameSite=Lax")
+                    .with(
+                        "Set-Cookie",
+                        "remember-me=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; SameSite=Lax",
+                    )
                     .with("WWW-Authenticate", "Basic realm=\"Jenkins\", charset=\"UTF-8\""),
             )
         };
@@ -233,7 +257,10 @@ impl State {
 
     pub(super) fn may(&self, who: &Who, permission: Permission) -> bool {
         who.name.as_ref().is_some_and(|name| {
-            self.security.users.iter().any(|user| user.name == *name && user.permissions.contains(&permission))
+            self.security
+                .users
+                .iter()
+                .any(|user| user.name == *name && user.permissions.contains(&permission))
         })
     }
 

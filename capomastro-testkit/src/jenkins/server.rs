@@ -8,7 +8,7 @@ use super::{
     request::Request,
     state::Late,
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
 use hyper::{
     Response, StatusCode,
@@ -63,7 +63,10 @@ async fn connection(stream: Counted, server: Weak<Inner>, keep_alive: Duration) 
             let gone = || io::Error::from(io::ErrorKind::ConnectionAborted);
             let server = server.ok_or_else(gone)?;
             let now = server.now();
-            let since = last.lock().ok().and_then(|mut last: std::sync::MutexGuard<'_, Option<u64>>| last.replace(now));
+            let since = last
+                .lock()
+                .ok()
+                .and_then(|mut last: std::sync::MutexGuard<'_, Option<u64>>| last.replace(now));
             // Where a test moves time by hand, the connection is found closed by the request that comes too late.
             if since.is_some_and(|since| now.saturating_sub(since) >= super::build::millis(keep_alive)) {
                 return Err(gone());
@@ -96,8 +99,11 @@ async fn serve(server: &Arc<Inner>, request: hyper::Request<Incoming>) -> Result
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or_else(|| head.uri.path().to_owned(), ToString::to_string);
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let headers: Vec<(String, Vec<u8>)> =
-        head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+    let headers: Vec<(String, Vec<u8>)> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect();
     let host = headers.iter().find(|(name, _)| name == "host");
     let host = host.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
     let gzip = headers
@@ -136,7 +142,8 @@ async fn serve(server: &Arc<Inner>, request: hyper::Request<Incoming>) -> Result
 
 /// Lets the request have its effect, or not, and says what comes back.
 fn decide(server: &Inner, request: &Request) -> Reply {
-    let phase = server.look(|state| (state.phase.at(state.now), state.phase.changes_at(state.now), state.now));
+    let phase =
+        server.look(|state| (state.phase.at(state.now), state.phase.changes_at(state.now), state.now));
     match phase {
         (Some(StartPhase::Away), ..) => return Reply::Nothing,
         (Some(StartPhase::Silent), Some(until), now) => {
@@ -173,7 +180,8 @@ fn response(mut answer: Answer, gzip: bool) -> Response<Body> {
         answer.body = super::artifacts::gzip(&answer.body);
         answer = answer.with("Content-Encoding", "gzip");
     }
-    let mut all = vec![("Server", b"Jetty(12.1.8)".to_vec()), ("X-Content-Type-Options", b"nosniff".to_vec())];
+    let mut all =
+        vec![("Server", b"Jetty(12.1.8)".to_vec()), ("X-Content-Type-Options", b"nosniff".to_vec())];
     all.append(&mut answer.headers);
     if answer.cut_at.is_some() {
         all.push(("Content-Length", answer.body.len().to_string().into_bytes()));
@@ -187,10 +195,15 @@ fn response(mut answer: Answer, gzip: bool) -> Response<Body> {
     let body: Body = match answer.cut_at {
         Some(at) => {
             let sent = body.slice(..at.min(body.len()));
-            let broken = Err(io::Error::from(io::ErrorKind::ConnectionReset));
-            StreamBody::new(stream::iter([Ok(Frame::data(sent)), broken])).boxed()
+            let broken = async {
+                // What came before is sent in the meantime.
+                tokio::task::yield_now().await;
+                Err(io::Error::from(io::ErrorKind::ConnectionReset))
+            };
+            let frames = stream::iter([Ok(Frame::data(sent))]).chain(stream::once(broken));
+            BodyExt::boxed(StreamBody::new(frames))
         }
-        None => Full::new(body).map_err(|never| match never {}).boxed(),
+        None => BodyExt::boxed(Full::new(body).map_err(|never| match never {})),
     };
     response.map(|()| body)
 }
@@ -202,7 +215,11 @@ struct Counted {
 }
 
 impl AsyncRead for Counted {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if let Some(server) = self.server.upgrade() {
@@ -213,7 +230,11 @@ impl AsyncRead for Counted {
 }
 
 impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let (Poll::Ready(Ok(written)), Some(server)) = (&polled, self.server.upgrade()) {
             server.traffic.sent(*written);

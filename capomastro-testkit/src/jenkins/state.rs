@@ -309,9 +309,18 @@ impl State {
     }
 
     /// Ends a build now, unless it has ended.
-    pub(super) fn end(&mut self, id: JobId, number: u32, result: &str, by: Option<&str>, after: Duration) -> bool {
+    pub(super) fn end(
+        &mut self,
+        id: JobId,
+        number: u32,
+        result: &str,
+        by: Option<&str>,
+        after: Duration,
+    ) -> bool {
         let now = self.now;
-        let Some(build) = self.jobs.get_mut(&id).and_then(|job| job.builds.get_mut(&number)) else { return false };
+        let Some(build) = self.jobs.get_mut(&id).and_then(|job| job.builds.get_mut(&number)) else {
+            return false;
+        };
         if build.ended.as_ref().is_some_and(|ended| ended.at <= now) {
             return false;
         }

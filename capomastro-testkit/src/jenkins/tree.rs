@@ -189,7 +189,10 @@ mod tests {
     fn depth_widens_what_is_seen() {
         let flat = Select::from_query(None, None).unwrap();
         let (inner, _) = flat.wants("builds", visible::HERE).unwrap();
-        assert!(inner.wants("number", visible::DEEPER).is_some() && inner.wants("result", visible::HERE).is_none());
+        assert!(
+            inner.wants("number", visible::DEEPER).is_some()
+                && inner.wants("result", visible::HERE).is_none()
+        );
         let deep = Select::from_query(None, Some("1")).unwrap();
         let (inner, _) = deep.wants("builds", visible::HERE).unwrap();
         assert!(inner.wants("result", visible::HERE).is_some());

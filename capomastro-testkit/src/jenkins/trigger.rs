@@ -64,7 +64,9 @@ fn given(parameter: &Parameter, text: &str) -> Result<Given, Bad> {
         ParameterKind::Text { trim, .. } => Given::LongText(trimmed(*trim)),
         ParameterKind::Boolean { .. } => Given::Boolean(text.eq_ignore_ascii_case("true")),
         ParameterKind::Password { .. } => Given::Secret(text.to_owned()),
-        ParameterKind::Choice(choices) if choices.iter().any(|choice| choice == text) => Given::Text(text.to_owned()),
+        ParameterKind::Choice(choices) if choices.iter().any(|choice| choice == text) => {
+            Given::Text(text.to_owned())
+        }
         ParameterKind::Choice(_) => return Err(Bad),
     })
 }
@@ -166,7 +168,9 @@ impl State {
                 Scheduled::Refused => Answer::to(302, here),
             };
         }
-        let Some(form) = field("json") else { return Answer::container(request, 400, "Nothing is submitted") };
+        let Some(form) = field("json") else {
+            return Answer::container(request, 400, "Nothing is submitted");
+        };
         let Some(sent) = submitted(form) else { return Answer::oops(self) };
         let Ok(values) = values(&parameters, &sent) else { return Answer::oops(self) };
         match self.schedule(id, Some(values), cause, quiet) {

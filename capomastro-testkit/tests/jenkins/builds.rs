@@ -13,11 +13,13 @@ const SECOND: Duration = Duration::from_secs(1);
 #[tokio::test(flavor = "multi_thread")]
 async fn row_14_a_young_build_lacks_its_queue_id_and_its_parameters() {
     let (jenkins, clock) = started().await;
-    let youth = Youth { no_queue_id: SECOND, no_parameters: 2 * SECOND, not_started: 3 * SECOND, ..Youth::default() };
+    let youth =
+        Youth { no_queue_id: SECOND, no_parameters: 2 * SECOND, not_started: 3 * SECOND, ..Youth::default() };
     jenkins.define_job(JobSpec::freestyle("a").string(ID).youth(youth).runs(Script::held()));
     assert_eq!(jenkins.trigger("a", &[(ID, "1")], "x"), Some(1));
     let look = || {
-        let path = "/job/a/api/json?tree=builds[queueId,building,inProgress,result,actions[parameters[value]]]";
+        let path =
+            "/job/a/api/json?tree=builds[queueId,building,inProgress,result,actions[parameters[value]]]";
         let build = json(&jenkins, path)["builds"][0].clone();
         assert!(build["building"] == true && build["result"].is_null());
         let known = build["actions"][0]["parameters"][0]["value"] == "1";
@@ -34,7 +36,11 @@ async fn row_14_a_young_build_lacks_its_queue_id_and_its_parameters() {
 #[tokio::test(flavor = "multi_thread")]
 async fn row_15_actions_are_noisy() {
     let (jenkins, _) = started().await;
-    let revision = Revision { sha1: "ab12".into(), branch: "origin/main".into(), remote: "https://git.example/a".into() };
+    let revision = Revision {
+        sha1: "ab12".into(),
+        branch: "origin/main".into(),
+        remote: "https://git.example/a".into(),
+    };
     let script = Script::default().noise().two_parameter_actions().revision(revision);
     jenkins.define_job(JobSpec::freestyle("a").string(ID).parameter(Parameter::password("KEY")).runs(script));
     assert!(jenkins.trigger("a", &[(ID, "1"), ("KEY", "hidden")], "x").is_some());
@@ -56,7 +62,17 @@ async fn row_16_ranges() {
     for _ in 0..120 {
         assert!(jenkins.trigger("a", &[], "x").is_some());
     }
-    let count = |tree: &str| json(&jenkins, &format!("/job/a/api/json?tree={tree}")).as_object().unwrap().values().nth(1).unwrap().as_array().unwrap().len();
+    let count = |tree: &str| {
+        json(&jenkins, &format!("/job/a/api/json?tree={tree}"))
+            .as_object()
+            .unwrap()
+            .values()
+            .nth(1)
+            .unwrap()
+            .as_array()
+            .unwrap()
+            .len()
+    };
     assert_eq!(count("builds[number]"), 100);
     assert_eq!(count("allBuilds[number]"), 120);
     assert_eq!(count("builds%5Bnumber%5D%7B0%2C50%7D"), 50);
@@ -74,13 +90,18 @@ async fn row_17_all_rows_of_the_state_table() {
         .worsens(4 * SECOND, "FAILURE")
         .result_before_end(SECOND)
         .post_production(SECOND);
-    let spec = JobSpec::freestyle("a").youth(Youth { not_started: SECOND, ..Youth::default() }).runs(script.clone());
+    let spec =
+        JobSpec::freestyle("a").youth(Youth { not_started: SECOND, ..Youth::default() }).runs(script.clone());
     jenkins.define_job(spec);
     jenkins.define_job(JobSpec::pipeline("p").runs(script));
     assert!(jenkins.trigger("a", &[], "x").is_some() && jenkins.trigger("p", &[], "x").is_some());
     let look = |job: &str| {
         let build = json(&jenkins, &format!("/job/{job}/1/api/json?tree=building,inProgress,result"));
-        (build["building"] == true, build["inProgress"] == true, build["result"].as_str().unwrap_or("-").to_owned())
+        (
+            build["building"] == true,
+            build["inProgress"] == true,
+            build["result"].as_str().unwrap_or("-").to_owned(),
+        )
     };
     let mut seen = vec![look("a")];
     for seconds in [1, 2, 2, 6, 1, 1] {
@@ -127,7 +148,9 @@ async fn row_20_stops_and_cancellations() {
     let (builder, _) = manual();
     let old = builder.old_cancel().start().await.unwrap();
     assert_eq!(post(&old, "/queue/cancelItem?id=1", "").status, 302);
-    jenkins.define_job(JobSpec::pipeline("p").runs(Script::held().yields_to(capomastro_testkit::jenkins::Stop::Kill)));
+    jenkins.define_job(
+        JobSpec::pipeline("p").runs(Script::held().yields_to(capomastro_testkit::jenkins::Stop::Kill)),
+    );
     assert!(jenkins.trigger("p", &[], "x").is_some());
     let result = || jenkins.builds("p")[0].result.clone();
     assert_eq!(post(&jenkins, "/job/p/1/kill", "").status, 302);

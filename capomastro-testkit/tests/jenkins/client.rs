@@ -91,7 +91,10 @@ pub(crate) fn read_reply(stream: &mut TcpStream, without_body: bool) -> Option<R
     let headers: Vec<(String, Vec<u8>)> = lines
         .map(|line| {
             let (name, value) = line.split_once(": ").unwrap();
-            (name.to_owned(), value.trim_start().chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect())
+            (
+                name.to_owned(),
+                value.trim_start().chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect(),
+            )
         })
         .collect();
     let length = headers
@@ -115,7 +118,13 @@ pub(crate) fn connect(jenkins: &Jenkins) -> TcpStream {
 }
 
 /// Sends a request; `None` where nothing came back.
-pub(crate) fn try_send(jenkins: &Jenkins, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Reply> {
+pub(crate) fn try_send(
+    jenkins: &Jenkins,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Reply> {
     let mut stream = connect(jenkins);
     stream.write_all(head(method, path, headers, body.len()).as_bytes()).ok()?;
     stream.write_all(body).ok()?;
@@ -123,7 +132,13 @@ pub(crate) fn try_send(jenkins: &Jenkins, method: &str, path: &str, headers: &[(
 }
 
 #[track_caller]
-pub(crate) fn send(jenkins: &Jenkins, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+pub(crate) fn send(
+    jenkins: &Jenkins,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Reply {
     try_send(jenkins, method, path, headers, body).unwrap()
 }
 

@@ -75,7 +75,11 @@ fn same_json(at: &str, recorded: &Value, got: &Value, differences: &mut Vec<Stri
         }
         (Value::Array(recorded), Value::Array(got)) => {
             if recorded.len() != got.len() {
-                differences.push(format!("{at} has {} elements, recorded were {}", got.len(), recorded.len()));
+                differences.push(format!(
+                    "{at} has {} elements, recorded were {}",
+                    got.len(),
+                    recorded.len()
+                ));
             }
             for (index, (recorded, got)) in recorded.iter().zip(got).enumerate() {
                 same_json(&format!("{at}[{index}]"), recorded, got, differences);
@@ -83,7 +87,8 @@ fn same_json(at: &str, recorded: &Value, got: &Value, differences: &mut Vec<Stri
         }
         (Value::Number(_), Value::Number(_)) if VARYING.contains(&key) => {}
         (Value::String(_), Value::String(_)) if VARYING.contains(&key) => {}
-        (Value::String(recorded), Value::String(got)) if key == "why" && timeless(recorded) == timeless(got) => {}
+        (Value::String(recorded), Value::String(got))
+            if key == "why" && timeless(recorded) == timeless(got) => {}
         (recorded, got) if recorded == got => {}
         (recorded, got) => differences.push(format!("{at} is {got}, recorded was {recorded}")),
     }
@@ -215,7 +220,8 @@ async fn queue_items() {
     let submit = |job: &str, id: &str, delay: u64| {
         let body = format!("{ID}={id}&delay={delay}sec");
         let headers = [("Authorization", &*token()), ("Content-Type", "application/x-www-form-urlencoded")];
-        let reply = send(&jenkins, "POST", &format!("/job/{job}/buildWithParameters"), &headers, body.as_bytes());
+        let reply =
+            send(&jenkins, "POST", &format!("/job/{job}/buildWithParameters"), &headers, body.as_bytes());
         assert_eq!(reply.status, 201);
     };
     submit("q1", "S1", 4);
@@ -306,7 +312,9 @@ async fn stopping_and_renaming() {
     jenkins.set_last_queue_id(252);
     assert_eq!(jenkins.trigger("s1", &[(ID, "ST1")], "admin"), Some(253));
     replay_all(&jenkins, include_str!("recorded/stop.json"), |title| match title {
-        "cancelItem of a started item" => assert_eq!(jenkins.trigger("s1", &[(ID, "ST2")], "admin"), Some(254)),
+        "cancelItem of a started item" => {
+            assert_eq!(jenkins.trigger("s1", &[(ID, "ST2")], "admin"), Some(254))
+        }
         "rename while a build runs and one is queued" => {
             assert_eq!(jenkins.trigger("ren", &[(ID, "RN1")], "admin"), Some(255));
         }

@@ -22,7 +22,8 @@ fn job() -> JobSpec {
 async fn row_23_a_post_is_lost_before_or_after_its_effect_or_has_it_late() {
     let (jenkins, clock) = started().await;
     jenkins.define_job(job());
-    let send = |id: &str| try_post(&jenkins, BUILD, &format!("{ID}={id}&delay=900sec")).map(|reply| reply.status);
+    let send =
+        |id: &str| try_post(&jenkins, BUILD, &format!("{ID}={id}&delay=900sec")).map(|reply| reply.status);
     let has = |id: &str| jenkins.queue().iter().any(|item| item.parameters[0].1 == id);
     for (id, fault, status) in [
         ("reset", Fault::reset(), None),
@@ -121,7 +122,10 @@ async fn row_29_broken_json() {
     assert_eq!(post(&jenkins, BUILD, "CAPOMASTRO_BUILD_ID=1").item(), (1 << 40) + 1);
     jenkins.fault(Fault::broken_json(20));
     let broken = get(&jenkins, "/api/json");
-    assert_eq!((broken.status, broken.body.len(), broken.header("Content-Length").unwrap()), (200, 20, "20".to_owned()));
+    assert_eq!(
+        (broken.status, broken.body.len(), broken.header("Content-Length").unwrap()),
+        (200, 20, "20".to_owned())
+    );
     jenkins.fault(Fault::cut_after(20));
     let cut = get(&jenkins, "/api/json");
     assert_eq!(cut.body.len(), 20);

@@ -26,10 +26,15 @@ pub(crate) fn manual() -> (JenkinsBuilder, ManualClock) {
         .user(User::with_permissions("reader", reader).token("t"))
         .user(User::with_permissions("trigger", reader.into_iter().chain([Permission::JobBuild])).token("t"))
         .user(
-            User::with_permissions("builder", reader.into_iter().chain([Permission::JobBuild, Permission::JobCancel]))
-                .token("t"),
+            User::with_permissions(
+                "builder",
+                reader.into_iter().chain([Permission::JobBuild, Permission::JobCancel]),
+            )
+            .token("t"),
         )
-        .user(User::with_permissions("discover", [Permission::OverallRead, Permission::JobDiscover]).token("t"))
+        .user(
+            User::with_permissions("discover", [Permission::OverallRead, Permission::JobDiscover]).token("t"),
+        )
         .user(User::with_permissions("nothing", [Permission::OverallRead]).token("t"));
     (builder, clock)
 }

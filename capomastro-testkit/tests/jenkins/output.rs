@@ -67,7 +67,13 @@ async fn row_19_artifacts_and_the_whole_console() {
     let same = listed["artifacts"].as_array().unwrap().iter().filter(|a| a["fileName"] == "a.txt").count();
     assert_eq!(same, 2);
     let range = |range: &str| {
-        send(&jenkins, "GET", "/job/a/1/artifact/out/f%20%231%3F.txt", &[("Authorization", &token()), ("Range", range)], b"")
+        send(
+            &jenkins,
+            "GET",
+            "/job/a/1/artifact/out/f%20%231%3F.txt",
+            &[("Authorization", &token()), ("Range", range)],
+            b"",
+        )
     };
     assert_eq!((range("bytes=1-2").status, range("bytes=1-2").text().as_str()), (206, "hr"));
     assert_eq!(range("bytes=99-").status, 500);

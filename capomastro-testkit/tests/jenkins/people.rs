@@ -51,7 +51,8 @@ async fn row_25_jobs_are_deleted_recreated_disabled_and_changed() {
     let (first, second) = (build("4"), build("5"));
     assert_eq!(post(&jenkins, "/job/a/disable", "").status, 302);
     clock.advance(5 * SECOND);
-    let left = |id: u64| json(&jenkins, &format!("/queue/item/{id}/api/json?tree=cancelled,executable[number]"));
+    let left =
+        |id: u64| json(&jenkins, &format!("/queue/item/{id}/api/json?tree=cancelled,executable[number]"));
     assert_eq!(left(first)["cancelled"], true);
     assert!(left(second)["cancelled"] == false && left(second)["executable"].is_null());
     // Its parameter is removed before it starts.
@@ -63,7 +64,10 @@ async fn row_25_jobs_are_deleted_recreated_disabled_and_changed() {
     assert_eq!(json(&jenkins, &format!("/queue/item/{third}/api/json"))["params"], "");
     // Moved while it is built.
     jenkins.move_job("a", "team/a");
-    assert_eq!((get(&jenkins, "/job/a/2/api/json").status, get(&jenkins, "/job/team/job/a/2/api/json").status), (404, 200));
+    assert_eq!(
+        (get(&jenkins, "/job/a/2/api/json").status, get(&jenkins, "/job/team/job/a/2/api/json").status),
+        (404, 200)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +88,10 @@ async fn row_30_jobs_are_made_and_changed_as_xml() {
     let xml = "<?xml version='1.1' encoding='UTF-8'?>\n<project><description>\u{e9}\u{10c}</description><properties><hudson.model.ParametersDefinitionProperty><parameterDefinitions><hudson.model.StringParameterDefinition><name>A&amp;B</name></hudson.model.StringParameterDefinition></parameterDefinitions></hudson.model.ParametersDefinitionProperty></properties></project>";
     assert_eq!(put(&jenkins, "/createItem?name=n", "application/xml", xml).status, 200);
     let read = get(&jenkins, "/job/n/config.xml");
-    assert!(read.text().starts_with("<?xml version=\"1.1\" encoding=\"UTF-8\"?>") && read.text().contains("\u{10c}"));
+    assert!(
+        read.text().starts_with("<?xml version=\"1.1\" encoding=\"UTF-8\"?>")
+            && read.text().contains("\u{10c}")
+    );
     let tree = "/job/n/api/json?tree=description,property[parameterDefinitions[name]]";
     assert_eq!(json(&jenkins, tree)["property"][0]["parameterDefinitions"][0]["name"], "A&B");
     let latin = xml.replace('\u{10c}', "");
@@ -104,7 +111,10 @@ async fn row_30_jobs_are_made_and_changed_as_xml() {
     let written = get(&jenkins, "/job/d/config.xml").text();
     assert_eq!(put(&jenkins, "/createItem?name=d2", "application/xml", &written).status, 200);
     let both = ["d", "d2"].map(|name| {
-        json(&jenkins, &format!("/job/{name}/api/json?tree=disabled,concurrentBuild,property[parameterDefinitions[*]]"))
+        json(
+            &jenkins,
+            &format!("/job/{name}/api/json?tree=disabled,concurrentBuild,property[parameterDefinitions[*]]"),
+        )
     });
     assert_eq!(both[0], both[1]);
 }
@@ -116,18 +126,30 @@ async fn row_31_messages_of_the_notification_plugin() {
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let script = Script::default();
     let secret = Parameter::password("KEY");
-    jenkins.define_job(JobSpec::freestyle("x/a").string(ID).parameter(secret).runs(script.clone()).notifies(Endpoint::all(&url)));
+    jenkins.define_job(
+        JobSpec::freestyle("x/a")
+            .string(ID)
+            .parameter(secret)
+            .runs(script.clone())
+            .notifies(Endpoint::all(&url)),
+    );
     jenkins.define_job(JobSpec::freestyle("y/a").runs(script).notifies(Endpoint::all(&url).old_plugin()));
     assert!(jenkins.trigger("x/a", &[(ID, "1"), ("KEY", "hidden")], "me").is_some());
     assert!(jenkins.trigger("y/a", &[], "me").is_some());
     let messages = jenkins.messages();
     let phases: Vec<&str> = messages.iter().map(|message| message.phase.as_str()).collect();
-    assert_eq!(phases, ["QUEUED", "STARTED", "COMPLETED", "FINALIZED", "QUEUED", "STARTED", "COMPLETED", "FINISHED"]);
+    assert_eq!(
+        phases,
+        ["QUEUED", "STARTED", "COMPLETED", "FINALIZED", "QUEUED", "STARTED", "COMPLETED", "FINISHED"]
+    );
     let body = &messages[3].body;
     assert_eq!((&body["name"], &body["url"]), (&"a".into(), &"job/x/job/a/".into()));
     assert_eq!(body["build"]["parameters"], serde_json::json!({ID: "1"}));
     assert_eq!((&body["build"]["queue_id"], &body["build"]["status"]), (&1.into(), &"SUCCESS".into()));
-    assert!(messages[1].body["build"].get("status").is_none() && messages[5].body["build"].get("parameters").is_none());
+    assert!(
+        messages[1].body["build"].get("status").is_none()
+            && messages[5].body["build"].get("parameters").is_none()
+    );
     assert_eq!(messages[5].body["name"], "a", "the short name does not tell folders apart");
     assert!(jenkins.messages().is_empty());
     // Lost, twice, or out of order: that is for the test to choose.

@@ -89,7 +89,8 @@ async fn row_03_nothing_folds_into_a_pending_item() {
 async fn row_04_an_undeclared_parameter_is_dropped() {
     let (jenkins, _) = started().await;
     jenkins.define_job(JobSpec::freestyle("a").string("OTHER").runs(Script::held()));
-    let replies = [post(&jenkins, BUILD, "CAPOMASTRO_BUILD_ID=1"), post(&jenkins, BUILD, "CAPOMASTRO_BUILD_ID=2")];
+    let replies =
+        [post(&jenkins, BUILD, "CAPOMASTRO_BUILD_ID=1"), post(&jenkins, BUILD, "CAPOMASTRO_BUILD_ID=2")];
     assert_eq!(replies.map(|reply| (reply.status, reply.item())), [(201, 1), (303, 1)]);
     let item = json(&jenkins, "/queue/item/1/api/json?tree=params,actions[parameters[name]]");
     assert_eq!(item["params"], "\nOTHER=");
@@ -122,7 +123,10 @@ async fn row_09_an_item_goes_through_its_stages() {
     assert!(item["pending"] == true || item["why"] == "Waiting for next available executor", "{item}");
     clock.advance(SECOND);
     let stages: Vec<String> = [2, 3].map(|id| stage(&jenkins, id)).into();
-    assert!(stages.contains(&"LeftItem".to_owned()) && stages.contains(&"BuildableItem".to_owned()), "{stages:?}");
+    assert!(
+        stages.contains(&"LeftItem".to_owned()) && stages.contains(&"BuildableItem".to_owned()),
+        "{stages:?}"
+    );
     jenkins.define_job(job().label("nowhere"));
     assert_eq!(post(&jenkins, BUILD, "CAPOMASTRO_BUILD_ID=9&delay=0sec").item(), 4);
     assert_eq!(json(&jenkins, "/queue/item/4/api/json")["stuck"], true);
@@ -140,7 +144,8 @@ async fn row_09_an_item_goes_through_its_stages() {
 async fn row_10_a_left_item_names_its_build_on_a_wrong_host() {
     let (jenkins, _) = started().await;
     jenkins.define_job(JobSpec::freestyle("team/nightly job").string(ID));
-    let reply = post(&jenkins, "/job/team/job/nightly%20job/buildWithParameters", "CAPOMASTRO_BUILD_ID=1&delay=0sec");
+    let reply =
+        post(&jenkins, "/job/team/job/nightly%20job/buildWithParameters", "CAPOMASTRO_BUILD_ID=1&delay=0sec");
     let item = json(&jenkins, &format!("/queue/item/{}/api/json", reply.item()));
     assert_eq!(item["executable"]["url"], "http://jenkins.example/job/team/job/nightly%20job/1/");
     assert_eq!(item["task"]["name"], "nightly job");
@@ -150,7 +155,8 @@ async fn row_10_a_left_item_names_its_build_on_a_wrong_host() {
 async fn row_11_a_left_item_may_have_no_build_for_a_moment_or_for_ever() {
     let (jenkins, clock) = started().await;
     jenkins.define_job(job().youth(Youth { no_executable: SECOND, ..Youth::default() }));
-    let item = |id: u64| json(&jenkins, &format!("/queue/item/{id}/api/json?tree=cancelled,executable[number]"));
+    let item =
+        |id: u64| json(&jenkins, &format!("/queue/item/{id}/api/json?tree=cancelled,executable[number]"));
     let first = post(&jenkins, BUILD, "CAPOMASTRO_BUILD_ID=1&delay=0sec").item();
     assert!(item(first)["executable"].is_null());
     clock.advance(SECOND);
@@ -226,7 +232,8 @@ async fn row_39_delays_are_read_and_kept_as_seen() {
     assert!(jenkins.accepted().is_empty());
     let id = post(&jenkins, BUILD, "CAPOMASTRO_BUILD_ID=long&delay=9999999999sec").item();
     let item = json(&jenkins, &format!("/queue/item/{id}/api/json"));
-    let years = (item["timestamp"].as_u64().unwrap() - item["inQueueSince"].as_u64().unwrap()) / 31_557_600_000;
+    let years =
+        (item["timestamp"].as_u64().unwrap() - item["inQueueSince"].as_u64().unwrap()) / 31_557_600_000;
     assert_eq!(years, 44);
     for delay in [1, 5, 6, 10] {
         let id = format!("d{delay}");

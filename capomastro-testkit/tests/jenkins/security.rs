@@ -23,7 +23,10 @@ async fn row_06_each_error_has_its_own_shape() {
     let not = |what: &str| format!("{what} is not parameterized");
     assert_eq!(message(post(&jenkins, "/job/plain/buildWithParameters", "")), (400, not("plain")));
     assert_eq!(message(post(&jenkins, "/job/a/build", "")), (400, "Nothing is submitted".to_owned()));
-    assert_eq!(message(post(&jenkins, "/job/off/buildWithParameters", "")), (409, "off is not buildable".to_owned()));
+    assert_eq!(
+        message(post(&jenkins, "/job/off/buildWithParameters", "")),
+        (409, "off is not buildable".to_owned())
+    );
     assert_eq!(post(&jenkins, "/job/gone/buildWithParameters", "").status, 404);
     let wrong = get(&jenkins, BUILD);
     assert_eq!((wrong.status, wrong.header("Allow").as_deref()), (405, Some("POST")));
@@ -40,7 +43,13 @@ async fn row_06_each_error_has_its_own_shape() {
     assert_eq!(anonymous.status, 403);
     assert!(anonymous.text().contains("login?from="));
     assert_eq!(post(&jenkins, BUILD, "CAPOMASTRO_BUILD_ID=1&CAPOMASTRO_BUILD_ID=2").status, 500);
-    assert_eq!((get_as(&jenkins, "discover", "/job/a/api/json").status, get_as(&jenkins, "nothing", "/job/a/api/json").status), (403, 404));
+    assert_eq!(
+        (
+            get_as(&jenkins, "discover", "/job/a/api/json").status,
+            get_as(&jenkins, "nothing", "/job/a/api/json").status
+        ),
+        (403, 404)
+    );
     assert!(jenkins.accepted().is_empty());
 }
 
@@ -71,7 +80,11 @@ async fn row_07_crumbs_and_cookies() {
     let token = token();
     let by_token = ("Authorization", token.as_str());
     assert_eq!(try_it(&[by_token]), 303);
-    assert_eq!(try_it(&[by_token, ("Cookie", &cookie)]), 303, "a cookie that nobody logged in with does no harm");
+    assert_eq!(
+        try_it(&[by_token, ("Cookie", &cookie)]),
+        303,
+        "a cookie that nobody logged in with does no harm"
+    );
     // Somebody logs in through the form, which needs a crumb itself.
     let (anonymous, session) = crumb(&token, None);
     let session = session.unwrap();
@@ -125,7 +138,10 @@ async fn row_45_errors_come_as_json_or_html() {
     assert_eq!(with("application/json"), "application/json");
     assert_eq!(with("*/*"), "text/html;charset=iso-8859-1");
     let missing = get(&jenkins, "/job/gone/api/json");
-    assert!(missing.header("Content-Type").unwrap().starts_with("text/html") && missing.header("X-Jenkins").is_some());
+    assert!(
+        missing.header("Content-Type").unwrap().starts_with("text/html")
+            && missing.header("X-Jenkins").is_some()
+    );
     let headers = [("Authorization", &*token()), ("Content-Type", "application/xml")];
     let accented = send(&jenkins, "POST", "/createItem?name=caf%C3%A9.", &headers, b"<project/>");
     assert!(accented.header("X-Error").is_some());
