@@ -153,8 +153,7 @@ impl State {
             self.step();
         }
         self.now = self.now.max(to);
-        let forgotten = self.now.saturating_sub(super::queue::LEFT_ITEMS_KEPT);
-        self.queue.left.retain(|_, left| left.at > forgotten);
+        self.queue.forget(self.now);
     }
 
     /// When something happens by itself.
