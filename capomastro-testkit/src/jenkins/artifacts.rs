@@ -38,7 +38,7 @@ impl Artifact {
 
     /// A file that is kept elsewhere: asking for it redirects to `url`. Not seen live.
     ///
-    /// `Jenkins::elsewhere` is such a place, which refuses whoever sends credentials there.
+    /// `Jenkins::keep_elsewhere` of another server is such a place.
     pub fn elsewhere(path: impl Into<String>, url: impl Into<String>) -> Self {
         Self { path: path.into(), kind: Kind::Elsewhere(url.into()) }
     }

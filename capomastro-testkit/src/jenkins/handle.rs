@@ -7,6 +7,7 @@ use super::{
     faults::{Chaos, Fault, Faults},
     job::{JobId, JobSpec, Parameter},
     notify::Message,
+    phases::StartPhase,
     queue::{Cause, Scheduled, Stage},
     request::Request,
     script::Stop,
@@ -164,6 +165,11 @@ impl Jenkins {
     /// The value of `X-Jenkins-Session` now.
     pub fn session(&self) -> String {
         self.0.look(|state| state.session.clone())
+    }
+
+    /// The phase of its start in which the server is; `None` once it is up.
+    pub fn start_phase(&self) -> Option<StartPhase> {
+        self.0.look(|state| state.phase.at(state.now))
     }
 
     /// When something next happens by itself, from now on: an item is due, a build ends, the queue is saved.
@@ -428,6 +434,19 @@ impl Jenkins {
     /// Quiets down, and restarts once no freestyle build runs.
     pub fn safe_restart(&self) {
         self.0.change(State::safe_restart);
+    }
+
+    /// Keeps a file for another server's [`Artifact::elsewhere`](super::Artifact::elsewhere), and says where. Whoever
+    /// asks for it with credentials is refused, as stores with signed addresses do. Not seen live.
+    pub fn keep_elsewhere(&self, name: &str, content: &[u8]) -> String {
+        self.0.change(|state| state.kept.insert(name.to_owned(), content.to_vec()));
+        format!("{}elsewhere/{}", self.url(), super::export::encoded(name))
+    }
+
+    /// Somebody logs in through the form in a browser: the value of the `JSESSIONID` cookie.
+    pub fn log_in(&self, user: &str) -> String {
+        let cookie = self.0.change(|state| state.new_session_for(Some(user.to_owned())));
+        cookie.trim_start_matches("JSESSIONID=").split(';').next().unwrap_or_default().to_owned()
     }
 
     /// Messages of the Notification plugin that have become due since they were last taken, in order. They are sent by

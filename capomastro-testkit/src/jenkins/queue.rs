@@ -87,12 +87,24 @@ pub(super) struct Saved {
 pub(super) struct Queue {
     pub(super) items: BTreeMap<u64, Item>,
     pub(super) left: BTreeMap<u64, Left>,
+    /// When the first of those is forgotten.
+    pub(super) forget_at: Option<u64>,
     pub(super) last_id: u64,
     pub(super) saved: Saved,
     /// When the next save is due.
     pub(super) save_due: Option<u64>,
     /// How many builds the next passes give up when they would start them.
     pub(super) drop_next: u32,
+}
+
+impl Queue {
+    /// Forgets items that left long enough ago.
+    pub(super) fn forget(&mut self, now: u64) {
+        if self.forget_at.is_some_and(|at| at <= now) {
+            self.left.retain(|_, left| left.at.saturating_add(LEFT_ITEMS_KEPT) > now);
+            self.forget_at = self.left.values().map(|left| left.at.saturating_add(LEFT_ITEMS_KEPT)).min();
+        }
+    }
 }
 
 /// What became of a request to build.
@@ -174,6 +186,7 @@ impl State {
         if let Some(job) = self.jobs.get_mut(&item.job) {
             job.queued.remove(&id);
         }
+        self.queue.forget_at.get_or_insert(self.now.saturating_add(LEFT_ITEMS_KEPT));
         self.queue.left.insert(id, Left { item: item.clone(), at: self.now, fate });
         self.queue_changed();
         Some(item)
@@ -219,8 +232,7 @@ impl State {
                 && self.quieting.is_none()
                 && !self.hold_queue
                 && self.runs_here(job)
-                && (job.kind == super::job::JobKind::Pipeline
-                    || self.executing.len() < self.config.executors);
+                && (job.kind == super::job::JobKind::Pipeline || self.has_executor());
             let pending = millis(self.config.pending_for);
             if let Some(item) = self.queue.items.get_mut(&id) {
                 item.stage = match (ready, pending) {
@@ -232,6 +244,16 @@ impl State {
                 self.start(id);
             }
         }
+    }
+
+    /// Whether an executor is neither used nor chosen for an item that is pending.
+    fn has_executor(&self) -> bool {
+        let mut taken = self.executing.len();
+        if !self.config.pending_for.is_zero() {
+            taken +=
+                self.queue.items.values().filter(|item| matches!(item.stage, Stage::Pending { .. })).count();
+        }
+        taken < self.config.executors
     }
 
     /// Whether a node has the label that the job asks for.

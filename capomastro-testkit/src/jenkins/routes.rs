@@ -23,6 +23,9 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     if let Some(phase) = state.phase.at(state.now) {
         return starting(state, request, phase);
     }
+    if let ["elsewhere", name] = request.parts().as_slice() {
+        return elsewhere(state, request, name);
+    }
     let who = match state.authenticate(request) {
         Ok(who) => who,
         Err(refused) => return *refused,
@@ -32,6 +35,17 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
     }
     match dispatch(state, request, &who) {
         Ok(answer) | Err(answer) => answer,
+    }
+}
+
+/// A store that takes whoever shows credentials for somebody who does not belong there.
+fn elsewhere(state: &State, request: &Request, name: &str) -> Answer {
+    match state.kept.get(name) {
+        _ if request.header("authorization").is_some() => {
+            Answer::empty(400).body("application/xml", "<Error><Code>InvalidArgument</Code></Error>")
+        }
+        Some(content) => Answer::empty(200).body("application/octet-stream", content.clone()),
+        None => Answer::empty(404),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     request::Request,
     state::Late,
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
 use hyper::{
     Response, StatusCode,
@@ -195,10 +195,15 @@ fn response(mut answer: Answer, gzip: bool) -> Response<Body> {
     let body: Body = match answer.cut_at {
         Some(at) => {
             let sent = body.slice(..at.min(body.len()));
-            let broken = Err(io::Error::from(io::ErrorKind::ConnectionReset));
-            StreamBody::new(stream::iter([Ok(Frame::data(sent)), broken])).boxed()
+            let broken = async {
+                // What came before is sent in the meantime.
+                tokio::task::yield_now().await;
+                Err(io::Error::from(io::ErrorKind::ConnectionReset))
+            };
+            let frames = stream::iter([Ok(Frame::data(sent))]).chain(stream::once(broken));
+            BodyExt::boxed(StreamBody::new(frames))
         }
-        None => Full::new(body).map_err(|never| match never {}).boxed(),
+        None => BodyExt::boxed(Full::new(body).map_err(|never| match never {})),
     };
     response.map(|()| body)
 }

@@ -100,6 +100,8 @@ pub(super) struct State {
     /// Every id of an item that was ever given out, with repetitions after a crash.
     pub(super) accepted: Vec<u64>,
     pub(super) seed: u64,
+    /// What this server keeps for others, by name.
+    pub(super) kept: BTreeMap<String, Vec<u8>>,
 }
 
 impl State {
@@ -130,6 +132,7 @@ impl State {
             started: Vec::new(),
             accepted: Vec::new(),
             seed,
+            kept: BTreeMap::new(),
         };
         state.new_session();
         state
@@ -150,8 +153,7 @@ impl State {
             self.step();
         }
         self.now = self.now.max(to);
-        let forgotten = self.now.saturating_sub(super::queue::LEFT_ITEMS_KEPT);
-        self.queue.left.retain(|_, left| left.at > forgotten);
+        self.queue.forget(self.now);
     }
 
     /// When something happens by itself.
@@ -164,9 +166,8 @@ impl State {
 
     fn step(&mut self) {
         let now = self.now;
-        if !self.phase.works(now) {
-            // Nothing runs while the process is away or starts.
-        } else if let Some(late) = self.late.iter().position(|late| late.at <= now) {
+        // A process that is away or starts has an answer of its own for requests that arrive late.
+        while let Some(late) = self.late.iter().position(|late| late.at <= now) {
             let late = self.late.remove(late);
             drop(super::routes::answer(self, &late.request));
         }
@@ -181,7 +182,6 @@ impl State {
             self.phase.settle(now);
             self.maintain();
         }
-        self.late.retain(|late| late.at > now || !self.phase.works(now));
     }
 
     /// Takes note of what a build did by itself.

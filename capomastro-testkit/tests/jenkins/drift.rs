@@ -377,6 +377,51 @@ async fn consoles() {
     replay_all(&jenkins, include_str!("recorded/console.json"), |_| {});
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_saved_early_and_its_twin() {
+    let (jenkins, _) = double().await;
+    jenkins.define_job(probe("y1").runs(Script::held()));
+    jenkins.set_last_queue_id(15);
+    // The queue was saved while the item waited, and not since.
+    jenkins.hold_queue(true);
+    assert_eq!(jenkins.trigger("y1", &[(ID, "Y1")], "admin"), Some(16));
+    jenkins.save_queue();
+    jenkins.hold_queue(false);
+    replay_all(&jenkins, include_str!("recorded/crash.json"), |title| match title {
+        "builds after the crash: the saved first one and its twin" => jenkins.crash(),
+        "build with a saved record interrupted by SIGTERM" => {
+            let headers =
+                [("Authorization", &*token()), ("Content-Type", "application/x-www-form-urlencoded")];
+            let reply = send(&jenkins, "POST", "/job/y1/2/submitDescription", &headers, b"description=twin");
+            assert_eq!(reply.status, 302);
+            jenkins.restart();
+        }
+        "reload from disk" => {
+            jenkins.set_last_queue_id(21);
+            assert_eq!(jenkins.trigger("y1", &[(ID, "Y3")], "admin"), Some(22));
+        }
+        _ => {}
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_loses() {
+    let (jenkins, _) = double().await;
+    for name in ["k1", "k2", "k4"] {
+        jenkins.define_job(probe(name).runs(Script::held()));
+    }
+    jenkins.set_last_queue_id(270);
+    assert_eq!(jenkins.trigger("k1", &[(ID, "K1")], "admin"), Some(271));
+    jenkins.hold_queue(true);
+    assert_eq!(jenkins.trigger("k2", &[(ID, "K2")], "admin"), Some(272));
+    jenkins.save_queue();
+    jenkins.hold_queue(false);
+    jenkins.set_last_queue_id(273);
+    assert_eq!(jenkins.trigger("k4", &[(ID, "K3")], "admin"), Some(274));
+    jenkins.crash();
+    replay_all(&jenkins, include_str!("recorded/losses.json"), |_| {});
+}
+
 /// Each kind of drift is found.
 #[test]
 fn the_comparison_can_fail() {

@@ -1,9 +1,15 @@
 //! The double of a Jenkins server answers as a server did.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod builds;
 mod client;
 mod drift;
+mod faults;
+mod output;
+mod people;
 mod queue;
+mod restarts;
+mod security;
 
 use capomastro_testkit::{
     ManualClock,
