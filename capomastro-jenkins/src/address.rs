@@ -148,6 +148,11 @@ impl JobName {
         self.at(["api", "json"]).with("tree", tree)
     }
 
+    /// The path of the page of one of its builds, below the server's root.
+    pub(crate) fn page(&self, number: u64) -> String {
+        self.build(&number.to_string(), [""]).to_string()
+    }
+
     /// A place below one of its builds.
     pub(crate) fn build<'a>(&'a self, number: &'a str, further: impl IntoIterator<Item = &'a str>) -> Place {
         Place::of(self.segments().chain([number]).chain(further))

@@ -13,7 +13,7 @@ use capomastro_core::{
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
-    header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, COOKIE, RANGE},
+    header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, COOKIE},
 };
 use std::{
     fmt,
@@ -26,6 +26,8 @@ use url::form_urlencoded;
 const AGENT: &str = concat!("capomastro-jenkins/", env!("CARGO_PKG_VERSION"));
 /// Jenkins closes idle connections after 30 s; a request on one that is just being closed has an unknown outcome.
 const IDLE: Duration = Duration::from_secs(10);
+/// How often a request that only reads is sent again at once when its connection breaks.
+pub(super) const RESENDS: usize = 2;
 /// What is read at most of an answer whose body says little.
 const SMALL: usize = 64 * 1024;
 
@@ -48,6 +50,25 @@ pub(crate) struct Settings {
     pub(crate) max_json: usize,
     pub(crate) proxy: Option<reqwest::Proxy>,
     pub(crate) roots: Vec<reqwest::Certificate>,
+}
+
+impl Settings {
+    fn builder(&self) -> reqwest::ClientBuilder {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(IDLE);
+        if let Some(proxy) = self.proxy.clone() {
+            builder = builder.proxy(proxy);
+        }
+        if !self.roots.is_empty() {
+            builder = builder.tls_certs_merge(self.roots.iter().cloned());
+        }
+        builder
+    }
 }
 
 /// What a request carries.
@@ -81,7 +102,6 @@ pub(crate) struct Call {
     job: Option<JobName>,
     send_before: Option<SendBefore>,
     timeout: Option<Duration>,
-    from: Option<u64>,
 }
 
 impl Call {
@@ -95,7 +115,6 @@ impl Call {
             job: None,
             send_before: None,
             timeout: None,
-            from: None,
         }
     }
 
@@ -121,6 +140,14 @@ impl Call {
         self
     }
 
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) const fn job(&self) -> Option<&JobName> {
+        self.job.as_ref()
+    }
+
     /// Names the job in errors.
     pub(crate) fn about(mut self, job: &JobName) -> Self {
         self.job = Some(job.clone());
@@ -131,12 +158,6 @@ impl Call {
     pub(crate) fn send_before(mut self, limit: SendBefore, timeout: Duration) -> Self {
         self.send_before = Some(limit);
         self.timeout = Some(timeout);
-        self
-    }
-
-    /// Asks for what follows this byte alone; the server may ignore that.
-    pub(crate) fn from(mut self, byte: u64) -> Self {
-        self.from = (byte > 0).then_some(byte);
         self
     }
 }
@@ -167,6 +188,8 @@ pub(crate) struct Client(Arc<Inner>);
 struct Inner {
     settings: Settings,
     http: reqwest::Client,
+    /// For what may be large: bounded by how long nothing comes, and never packed, so that offsets are offsets.
+    downloads: reqwest::Client,
     permits: Semaphore,
     circuit: Mutex<Circuit>,
     trust: Mutex<Trust>,
@@ -176,24 +199,16 @@ struct Inner {
 
 impl Client {
     pub(crate) fn new(settings: Settings) -> Result<Self> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(AGENT)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(settings.connect_timeout)
-            .pool_idle_timeout(IDLE);
-        if let Some(proxy) = settings.proxy.clone() {
-            builder = builder.proxy(proxy);
-        }
-        if !settings.roots.is_empty() {
-            builder = builder.tls_certs_merge(settings.roots.iter().cloned());
-        }
-        let http = builder.build().map_err(|e| {
-            Error::config("no client can be made with these settings: check certificates and proxy")
-                .with_source(e)
-        })?;
+        let made = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|e| {
+                Error::config("no client can be made with these settings: check certificates and proxy")
+                    .with_source(e)
+            })
+        };
+        let http = made(settings.builder())?;
+        let downloads = made(settings.builder().no_gzip().read_timeout(settings.read_timeout))?;
         Ok(Self(Arc::new(Inner {
+            downloads,
             permits: Semaphore::new(settings.concurrency),
             settings,
             http,
@@ -205,6 +220,10 @@ impl Client {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    pub(super) fn downloads(&self) -> &reqwest::Client {
+        &self.0.downloads
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
@@ -257,23 +276,32 @@ impl Client {
         Ok((value, reply.session().unwrap_or_default().to_owned()))
     }
 
-    /// The answer to a read, whose body the caller reads as it comes. Holds one of the permits until it is dropped.
-    pub(crate) async fn open(&self, call: Call) -> Result<Opened<'_>> {
-        let job = call.job.clone();
-        let permit = self.permit().await.map_err(|e| self.name(e, job.as_ref()))?;
-        let opened = async {
-            let request = self.authorized(self.request(&call)).await?;
-            let sent = request.send().await;
-            self.note_transport(sent.as_ref().map(Response::status).map_err(|_| ()));
-            sent.map_err(|e| Error::from(transport(e)))
-        };
-        let response = opened.await.map_err(|e| self.name(e, job.as_ref()))?;
-        Ok(Opened { response, _permit: permit })
-    }
-
     async fn attempt(&self, call: &Call) -> Result<Reply, Fault> {
         let _permit = self.permit().await.map_err(Fault::Unsent)?;
-        let reply = self.once(call).await?;
+        let tried = self.tries(call).await;
+        match &tried {
+            Ok(reply) => self.note(Some(reply.status)),
+            // Ours, and not the server's.
+            Err(Fault::Unsent(e)) if !is_of_transport(e) => {}
+            Err(_) => self.note(None),
+        }
+        tried
+    }
+
+    async fn tries(&self, call: &Call) -> Result<Reply, Fault> {
+        let mut tried = self.once(call).await;
+        // An idle connection that the server was just closing broke; what only reads is sent again.
+        for _ in 0..RESENDS {
+            match tried {
+                Err(Fault::Unknown(e))
+                    if call.method == Method::GET && e.kind() == ErrorKind::Unavailable =>
+                {
+                    tried = self.once(call).await;
+                }
+                _ => break,
+            }
+        }
+        let reply = tried?;
         // The crumb filter stands before everything else, so a refusal for its sake had no effect.
         if reply.wants_crumb() && self.0.settings.credentials.needs_crumb() {
             *locked(&self.0.crumb) = None;
@@ -282,7 +310,7 @@ impl Client {
         Ok(reply)
     }
 
-    async fn permit(&self) -> Result<SemaphorePermit<'_>> {
+    pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>> {
         let closed = |_| Error::internal("a semaphore that is never closed is closed");
         let permit = self.0.permits.acquire().await.map_err(closed)?;
         let admitted = locked(&self.0.circuit).admit(self.clock().monotonic());
@@ -317,16 +345,13 @@ impl Client {
         let settings = &self.0.settings;
         let default =
             if call.method == Method::POST { settings.change_timeout } else { settings.read_timeout };
-        let mut request = self
+        let request = self
             .0
             .http
             .request(call.method.clone(), settings.base.at(&call.place))
             .header(ACCEPT, call.accept)
             .header(ACCEPT_LANGUAGE, "en")
             .timeout(call.timeout.map_or(default, |t| t.min(default)));
-        if let Some(from) = call.from {
-            request = request.header(RANGE, format!("bytes={from}-"));
-        }
         match &call.body {
             Body::Nothing => request,
             Body::Form(fields) => request
@@ -338,7 +363,7 @@ impl Client {
         }
     }
 
-    async fn authorized(&self, request: RequestBuilder) -> Result<RequestBuilder> {
+    pub(super) async fn authorized(&self, request: RequestBuilder) -> Result<RequestBuilder> {
         let settings = &self.0.settings;
         let Some((user, secret)) = settings.credentials.user_and_secret() else { return Ok(request) };
         let secret = settings.secrets.resolve(secret).await?;
@@ -366,22 +391,9 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder, max: usize) -> Result<Reply, Fault> {
-        let sent = request.send().await;
-        let response = match sent {
-            Ok(response) => {
-                self.note_transport(Ok(response.status()));
-                response
-            }
-            Err(e) => {
-                self.note_transport(Err(()));
-                return Err(transport(e));
-            }
-        };
+        let response = request.send().await.map_err(transport)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = bounded(response, max).await.map_err(|error| {
-            self.note_transport(Err(()));
-            Fault::Unknown(error)
-        })?;
+        let body = bounded(response, max).await.map_err(Fault::Unknown)?;
         let mut reply = Reply { status, headers, body, may_be_starting: false };
         let mut trust = locked(&self.0.trust);
         if let Some(session) = reply.session() {
@@ -396,45 +408,25 @@ impl Client {
         Ok(reply)
     }
 
-    fn note_transport(&self, answered: Result<StatusCode, ()>) {
-        let has_failed = match answered {
-            Ok(status) => matches!(
+    /// Notes whether the server answered, and with which status.
+    pub(super) fn note(&self, answered: Option<StatusCode>) {
+        let has_worked = answered.is_some_and(|status| {
+            !matches!(
                 status,
                 StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-            ),
-            Err(()) => true,
-        };
+            )
+        });
         let mut circuit = locked(&self.0.circuit);
-        match has_failed {
-            true => circuit.failed(self.clock().monotonic(), self.0.settings.random.bits()),
-            false => circuit.worked(),
+        match has_worked {
+            true => circuit.worked(),
+            false => circuit.failed(self.clock().monotonic(), self.0.settings.random.bits()),
         }
     }
 }
 
-/// An answer whose body has not been read.
-#[derive(Debug)]
-pub(crate) struct Opened<'a> {
-    pub(crate) response: Response,
-    _permit: SemaphorePermit<'a>,
-}
-
-impl Opened<'_> {
-    /// What an answer that is not a success says, without its body.
-    pub(crate) fn complaint(&self) -> Error {
-        Reply {
-            status: self.response.status(),
-            headers: self.response.headers().clone(),
-            body: Vec::new(),
-            may_be_starting: false,
-        }
-        .complaint()
-    }
-
-    /// The next piece of the body.
-    pub(crate) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>> {
-        self.response.chunk().await.map_err(|e| transport(e).into())
-    }
+/// Whether an error tells of the way to the server.
+fn is_of_transport(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut)
 }
 
 async fn bounded(mut response: Response, max: usize) -> Result<Vec<u8>> {
@@ -454,7 +446,7 @@ async fn bounded(mut response: Response, max: usize) -> Result<Vec<u8>> {
     Ok(body)
 }
 
-fn transport(e: reqwest::Error) -> Fault {
+pub(super) fn transport(e: reqwest::Error) -> Fault {
     let is_unsent = e.is_connect() || e.is_builder();
     let (kind, message) = if e.is_builder() {
         (ErrorKind::InvalidConfig, "the request cannot be made: check the user's name")

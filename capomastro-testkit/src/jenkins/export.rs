@@ -412,8 +412,8 @@ impl State {
         let mut out = Object::of(select, "hudson.model.Queue");
         let read = self.may(who, Permission::JobRead);
         let discover = !read && self.may(who, Permission::JobDiscover);
-        // Waiting ones first, then blocked, buildable and pending ones; the newest first in each.
-        let mut items: Vec<&Item> = self.queue.items.values().rev().collect();
+        // Waiting ones first, then blocked, buildable and pending ones, each in their order.
+        let mut items: Vec<&Item> = self.queue.items.values().collect();
         items.sort_by_key(|item| match item.stage {
             Stage::Waiting { .. } => 0,
             Stage::Blocked { .. } => 1,

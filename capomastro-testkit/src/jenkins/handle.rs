@@ -6,6 +6,7 @@ use super::{
     builder::JenkinsBuilder,
     faults::{Chaos, Fault, Faults},
     job::{JobId, JobSpec, Parameter},
+    notify::Message,
     queue::{Cause, Scheduled, Stage},
     request::Request,
     script::Stop,
@@ -333,6 +334,11 @@ impl Jenkins {
         });
     }
 
+    /// The id that the last item is to have had: the next gets the one after it. Any number of 63 bits will do.
+    pub fn set_last_queue_id(&self, id: u64) {
+        self.0.change(|state| state.queue.last_id = id);
+    }
+
     /// Declares other parameters, from now on.
     pub fn set_parameters(&self, job: &str, parameters: impl IntoIterator<Item = Parameter>) {
         self.with_job(job, |state, id| {
@@ -412,6 +418,12 @@ impl Jenkins {
     /// Quiets down, and restarts once no freestyle build runs.
     pub fn safe_restart(&self) {
         self.0.change(State::safe_restart);
+    }
+
+    /// Messages of the Notification plugin that have become due since they were last taken, in order. They are sent by
+    /// whoever takes them: see [`Message::send`].
+    pub fn messages(&self) -> Vec<Message> {
+        self.0.change(|state| std::mem::take(&mut state.outbox))
     }
 
     /// Something will go wrong.

@@ -64,7 +64,13 @@ impl Permission {
             Self::JobCancel => ("hudson.model.Item.Cancel", &["hudson.security.Permission.GenericUpdate", WRITE, ADMINISTER]),
             Self::JobCreate => ("hudson.model.Item.Create", &["hudson.security.Permission.GenericCreate", WRITE, ADMINISTER]),
             Self::JobConfigure | Self::JobExtendedRead => {
-                ("hudson.model.Item.Configure", &["hudson.security.Permission.GenericConfigure", WRITE, ADMINISTER])
+                let implied_by = &[
+                    "hudson.security.Permission.GenericConfigure",
+                    "hudson.security.Permission.GenericUpdate",
+                    WRITE,
+                    ADMINISTER,
+                ];
+                ("hudson.model.Item.Configure", implied_by)
             }
             Self::JobDelete => ("hudson.model.Item.Delete", &["hudson.security.Permission.GenericDelete", WRITE, ADMINISTER]),
             Self::RunUpdate => ("hudson.model.Run.Update", &["hudson.security.Permission.GenericUpdate", WRITE, ADMINISTER]),

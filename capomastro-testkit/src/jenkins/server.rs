@@ -98,6 +98,8 @@ async fn serve(server: &Arc<Inner>, request: hyper::Request<Incoming>) -> Result
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let headers: Vec<(String, Vec<u8>)> =
         head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+    let host = headers.iter().find(|(name, _)| name == "host");
+    let host = host.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
     let gzip = headers
         .iter()
         .any(|(name, value)| name == "accept-encoding" && String::from_utf8_lossy(value).contains("gzip"));
@@ -112,7 +114,7 @@ async fn serve(server: &Arc<Inner>, request: hyper::Request<Incoming>) -> Result
     let context = server.look(|state| state.config.context.clone());
     let path = target.split('?').next().unwrap_or_default().to_owned();
     let Some(request) = Request::new(head.method.as_str(), &target, &context, headers, body) else {
-        let message = serde_json::json!({"message": "Not Found", "url": target, "status": "404"});
+        let message = serde_json::json!({"message": "Not Found", "url": format!("http://{host}{path}"), "status": "404"});
         return Ok(response(Answer::empty(404).body("application/json", message.to_string()), false));
     };
     if !context.is_empty() && path == context {
