@@ -52,3 +52,9 @@ pub use credentials::Credentials;
 pub use job::{Artifacts, Built, JenkinsJob, ParameterValue};
 pub use launcher::JenkinsLauncher;
 pub use server::{JenkinsServer, JenkinsServerBuilder};
+
+/// What the README shows is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;
