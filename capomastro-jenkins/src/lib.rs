@@ -54,3 +54,9 @@ pub use builder::JenkinsLauncherBuilder;
 pub use credentials::Credentials;
 pub use job::{Artifacts, Built, JenkinsJob, ParameterValue};
 pub use launcher::JenkinsLauncher;
+
+/// What the README shows is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

@@ -253,16 +253,6 @@ impl Client {
         })
     }
 
-    /// Sends a request that may be sent twice, whose answer is a success of any kind.
-    pub(crate) async fn ask(&self, call: Call) -> Result<Reply> {
-        let job = call.job.clone();
-        let reply = self.exchange(call).await?;
-        match reply.status.is_success() {
-            true => Ok(reply),
-            false => Err(self.name(reply.complaint(), job.as_ref())),
-        }
-    }
-
     /// The JSON at a place, and the session of the process that told it.
     pub(crate) async fn json(
         &self,
