@@ -1,6 +1,9 @@
 //! Builds on a Jenkins server.
 
-use crate::{builder::JenkinsLauncherBuilder, http::Client, job::JenkinsJob, memory::Memory};
+use crate::{
+    builder::JenkinsLauncherBuilder, http::Client, job::JenkinsJob, jobs::Jobs, memory::Memory,
+    probe::JenkinsProbe,
+};
 use async_trait::async_trait;
 use capomastro_core::{
     Result,
@@ -78,6 +81,16 @@ impl JenkinsLauncher {
     /// for its URL does not matter.
     pub fn builder(url: impl Into<String>) -> JenkinsLauncherBuilder {
         JenkinsLauncherBuilder::new(url.into())
+    }
+
+    /// The jobs of the server, over the launcher's connections and within its limits.
+    pub fn jobs(&self) -> Jobs {
+        Jobs::over(self.0.client.clone())
+    }
+
+    /// A probe that runs jobs on the server, over the launcher's connections and within its limits.
+    pub fn probe(&self) -> JenkinsProbe {
+        JenkinsProbe::over(self.0.client.clone())
     }
 }
 

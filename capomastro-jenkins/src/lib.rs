@@ -18,6 +18,10 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Beside it: [`template`] and [`jobs`] (jobs as Capomastro needs them, made and kept up to date), [`notify`] (a server's
+//! messages make looks come earlier), [`probe`] (a job that says what a source is at). A launcher hands out
+//! [`jobs`](JenkinsLauncher::jobs) and a [`probe`](JenkinsLauncher::probe) of its server, with its connections and limits.
 
 mod address;
 mod artifacts;
@@ -41,7 +45,6 @@ mod output;
 pub mod probe;
 mod read;
 mod reference;
-mod server;
 mod stand;
 mod sweep;
 pub mod template;
@@ -51,4 +54,9 @@ pub use builder::JenkinsLauncherBuilder;
 pub use credentials::Credentials;
 pub use job::{Artifacts, Built, JenkinsJob, ParameterValue};
 pub use launcher::JenkinsLauncher;
-pub use server::{JenkinsServer, JenkinsServerBuilder};
+
+/// What the README shows is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+pub struct Readme;

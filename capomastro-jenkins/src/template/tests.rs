@@ -426,6 +426,7 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_texts_come_through(description in any_text(), default in any_text(), label in any_text()) {
         let template = template()

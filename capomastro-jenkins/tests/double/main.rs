@@ -8,7 +8,7 @@ use capomastro_core::{
     secret::{FixedSecrets, Secrets},
     time::{Clock, SystemClock},
 };
-use capomastro_jenkins::{Credentials, JenkinsServer};
+use capomastro_jenkins::{Credentials, JenkinsLauncher};
 use capomastro_testkit::jenkins::Jenkins;
 use std::{sync::Arc, time::Duration};
 
@@ -23,16 +23,22 @@ async fn jenkins() -> Jenkins {
         .unwrap()
 }
 
-fn by_token(jenkins: &Jenkins) -> JenkinsServer {
+fn by_token(jenkins: &Jenkins) -> JenkinsLauncher {
     let secrets = FixedSecrets::default().with("token", Jenkins::TOKEN);
     let credentials = Credentials::token(Jenkins::ADMIN, "token");
-    JenkinsServer::builder(jenkins.url(), credentials, Secrets::new(Arc::new(secrets))).build().unwrap()
+    JenkinsLauncher::builder(jenkins.url())
+        .credentials(credentials, Secrets::new(Arc::new(secrets)))
+        .build()
+        .unwrap()
 }
 
-fn by_password(jenkins: &Jenkins) -> JenkinsServer {
+fn by_password(jenkins: &Jenkins) -> JenkinsLauncher {
     let secrets = FixedSecrets::default().with("password", Jenkins::PASSWORD);
     let credentials = Credentials::password(Jenkins::ADMIN, "password");
-    JenkinsServer::builder(jenkins.url(), credentials, Secrets::new(Arc::new(secrets))).build().unwrap()
+    JenkinsLauncher::builder(jenkins.url())
+        .credentials(credentials, Secrets::new(Arc::new(secrets)))
+        .build()
+        .unwrap()
 }
 
 async fn until(mut holds: impl FnMut() -> bool) {

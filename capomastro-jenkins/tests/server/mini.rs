@@ -7,11 +7,10 @@ use axum::{
     http::{HeaderName, HeaderValue, Response},
 };
 use capomastro_core::secret::{FixedSecrets, Secrets};
-use capomastro_jenkins::{Credentials, JenkinsServer};
+use capomastro_jenkins::{Credentials, JenkinsLauncher};
 use std::{
     future::Future,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 /// One request as it came.
@@ -104,11 +103,10 @@ impl Mini {
         Self { url, got }
     }
 
-    pub(crate) fn server(&self) -> JenkinsServer {
+    pub(crate) fn server(&self) -> JenkinsLauncher {
         let secrets = Secrets::new(Arc::new(FixedSecrets::default().with("token", "hunter2hunter2")));
-        JenkinsServer::builder(&self.url, Credentials::token("capo", "token"), secrets)
-            .read_timeout(Duration::from_secs(5))
-            .change_timeout(Duration::from_secs(5))
+        JenkinsLauncher::builder(&self.url)
+            .credentials(Credentials::token("capo", "token"), secrets)
             .build()
             .unwrap()
     }

@@ -37,7 +37,7 @@ pub(super) async fn each_record_is_found_in_its_lists_and_leaves_them(harness: &
             expected.entry(list).or_default().insert(place, record.key());
         }
     }
-    assert_eq!(expected.len(), 13, "each list has a sample: {expected:?}");
+    assert_eq!(expected.len(), 14, "each list has a sample: {expected:?}");
     for (list, entries) in &expected {
         assert_eq!(
             &desk.list(list.clone()).await,
