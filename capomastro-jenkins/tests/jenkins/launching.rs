@@ -7,7 +7,7 @@ use capomastro_core::{
     secret::{FixedSecrets, Secrets},
 };
 use capomastro_jenkins::Credentials;
-use capomastro_testkit::jenkins::{Chaos, Fault, Jenkins, Startup};
+use capomastro_testkit::jenkins::{Chaos, Fault, Jenkins, StartPhase, Startup};
 use std::{sync::Arc, time::Duration};
 
 const TRIGGER: &str = "buildWithParameters";
@@ -124,6 +124,37 @@ async fn a_server_that_starts_takes_it_later_and_once() {
     let build = crate::desk::Build { request, external };
     desk.clock.advance(seconds(60));
     assert_eq!(desk.started(&build).len(), 1);
+}
+
+#[tokio::test]
+async fn no_phase_of_a_start_is_anybodys_fault() {
+    use StartPhase::{
+        Away, EarlyError, LateError, NoCrumb, Restarting, Silent, Starting, StartingPostFails, Unauthorized,
+    };
+    for phase in
+        [Away, Silent, Restarting, Starting, EarlyError, StartingPostFails, NoCrumb, Unauthorized, LateError]
+    {
+        let short = Duration::from_millis(200);
+        let desk = Desk::with(
+            |s| s.startup(Startup::instant().then(seconds(20), phase)),
+            |l| l.read_timeout(short).launch_timeout(short).proxy_timeout(seconds(120)),
+        )
+        .await;
+        // Its credentials have worked.
+        let mut waiting = desk.launch(desk.request()).await;
+        desk.jenkins.restart();
+        let mut request = desk.request();
+        let e = desk.try_launch(&mut request).await.unwrap_err();
+        assert!(matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut), "{phase:?}: {e:?}");
+        assert_ne!(e.retry(), Retry::Never, "{phase:?}: {e:?}");
+        let e = desk.look(&mut waiting).await.unwrap_err();
+        assert_ne!(e.retry(), Retry::Never, "{phase:?}: {e:?}");
+        desk.clock.advance(seconds(40));
+        let build = desk.launch(request).await;
+        desk.clock.advance(seconds(40));
+        assert_eq!(desk.started(&build).len(), 1, "{phase:?}");
+        assert_eq!(desk.see(&mut waiting).await, Seen::Running, "{phase:?}");
+    }
 }
 
 #[tokio::test]
