@@ -11,7 +11,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use capomastro_core::{
-    Error, ErrorKind, Result,
+    Error, Result,
     launch::{BuildOutput, Chunk},
     model::{Artifact, ExternalRef},
 };
