@@ -9,6 +9,7 @@ use crate::{
 use capomastro_core::{Error, ErrorKind, Result, launch::Chunk, model::Revision};
 use reqwest::StatusCode;
 use sha2::{Digest as _, Sha256};
+use std::io::Write;
 
 /// How much of an artifact is read for the revision that stands in it.
 const REVISION: usize = 2_048;
@@ -32,8 +33,27 @@ pub(crate) fn place(job: &JobName, number: u64, path: &str) -> Place {
     job.build(&number, std::iter::once("artifact").chain(path.split('/')))
 }
 
+fn outside(path: &str) -> Error {
+    Error::invalid("the artifact's name leads outside: give a path that the build has told")
+        .with_context("artifact", path.escape_debug())
+}
+
 impl Inner {
     pub(crate) async fn digest(&self, job: &JobName, number: u64, path: &str) -> Result<Digest> {
+        self.copy(job, number, path, &mut std::io::sink()).await
+    }
+
+    /// Reads an artifact whole into a place for it, and digests it on the way.
+    pub(crate) async fn copy(
+        &self,
+        job: &JobName,
+        number: u64,
+        path: &str,
+        into: &mut (dyn Write + Send),
+    ) -> Result<Digest> {
+        if !is_artifact_path(path) {
+            return Err(outside(path));
+        }
         let mut opened = self.client.download(&place(job, number, path), 0, job).await?;
         match opened.status() {
             StatusCode::OK => {}
@@ -48,6 +68,10 @@ impl Inner {
                 return Ok(Digest::TooLarge);
             }
             hash.update(piece);
+            into.write_all(piece).map_err(|e| {
+                Error::new(ErrorKind::StorageFull, "the artifact cannot be written: look at the place for it")
+                    .with_source(e)
+            })?;
         }
         let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Digest::Of { digest: format!("sha256:{hex}"), size })
@@ -117,7 +141,7 @@ impl Inner {
         Ok(Chunk { bytes, is_last: true })
     }
 
-    /// The job and number of a build, once it has begun.
+    /// The error where a build is not known any more.
     pub(crate) fn missing(&self, job: &JobName) -> Error {
         let error = Error::new(ErrorKind::NotFound, "there is no such build any more");
         self.client.name(error, Some(job))

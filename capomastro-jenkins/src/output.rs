@@ -2,6 +2,7 @@
 
 use crate::{
     address::JobName,
+    artifacts::Digest,
     console::{Cursor, HeadAndTail},
     launcher::{Inner, JenkinsLauncher},
     observe::Ask,
@@ -10,9 +11,9 @@ use crate::{
 };
 use async_trait::async_trait;
 use capomastro_core::{
-    Result,
+    Error, Result,
     launch::{BuildOutput, Chunk},
-    model::ExternalRef,
+    model::{Artifact, ExternalRef},
 };
 use reqwest::{StatusCode, header::HeaderName};
 
@@ -112,6 +113,39 @@ impl JenkinsLauncher {
     /// asked.
     pub async fn console(&self, build: &ExternalRef, max: usize) -> Result<Vec<u8>> {
         self.0.console(build, max).await.map_err(|e| e.with_operation("read log"))
+    }
+
+    /// Copies an artifact whole into `into`, as it comes, and returns it with its size and SHA-256 digest. Writing is not
+    /// waited for: give a file or memory. After an error, or when the future is dropped, a part may have been written.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](capomastro_core::ErrorKind::InvalidInput) if the name leads outside or the artifact is larger than
+    /// [`max_artifact_bytes`](crate::JenkinsLauncherBuilder::max_artifact_bytes); [`NotFound`](capomastro_core::ErrorKind::NotFound) if
+    /// there is no such build or artifact; [`StorageFull`](capomastro_core::ErrorKind::StorageFull) if it cannot be written.
+    pub async fn copy_artifact(
+        &self,
+        build: &ExternalRef,
+        name: &str,
+        into: &mut (dyn std::io::Write + Send),
+    ) -> Result<Artifact> {
+        let copied = async {
+            let (job, number) = match self.0.place_of(build).await? {
+                Place::At(job, number) => (job, number),
+                Place::NotYet => return Err(self.0.missing(&Reference::parse(build)?.job()?)),
+            };
+            let (digest, size) = match self.0.copy(&job, number, name, into).await? {
+                Digest::Of { digest, size } => (Some(digest), Some(size)),
+                Digest::TooLarge => {
+                    return Err(Error::invalid(
+                        "the artifact is larger than is allowed: raise max_artifact_bytes",
+                    ));
+                }
+                Digest::Gone => return Err(self.0.missing(&job)),
+            };
+            let location = Some(format!("{}artifact/{name}", job.page(number)));
+            Ok(Artifact { name: name.to_owned(), digest, size, location })
+        };
+        copied.await.map_err(|e| e.with_operation("copy artifact"))
     }
 }
 

@@ -97,6 +97,9 @@ async fn artifacts_are_listed_and_read_in_pieces() {
         let chunk = desk.launcher.artifact(&build.external, "a/x 🦀#?%.bin", offset, max).await.unwrap();
         assert_eq!((&chunk.bytes[..], chunk.is_last), (bytes, is_last), "{offset} {max}");
     }
+    let mut copy = Vec::new();
+    let copied = desk.launcher.copy_artifact(&build.external, "a/x 🦀#?%.bin", &mut copy).await.unwrap();
+    assert_eq!((copied, copy), (told[0].clone(), vec![0, 1, 2, 255, 10, 13]));
     for (name, kind) in [
         ("../../config.xml", ErrorKind::InvalidInput),
         ("/etc/passwd", ErrorKind::InvalidInput),
@@ -106,6 +109,8 @@ async fn artifacts_are_listed_and_read_in_pieces() {
         ("a", ErrorKind::NotFound),
     ] {
         let e = desk.launcher.artifact(&build.external, name, 0, 10).await.unwrap_err();
+        assert_eq!(e.kind(), kind, "{name}: {e:?}");
+        let e = desk.launcher.copy_artifact(&build.external, name, &mut Vec::new()).await.unwrap_err();
         assert_eq!(e.kind(), kind, "{name}: {e:?}");
     }
 }
