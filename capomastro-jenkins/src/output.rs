@@ -109,7 +109,7 @@ impl JenkinsLauncher {
     /// and between them a line says how much is missing. Empty while the build waits.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such build any more; when the server cannot be
+    /// [`NotFound`](capomastro_core::ErrorKind::NotFound) if there is no such build any more; when the server cannot be
     /// asked.
     pub async fn console(&self, build: &ExternalRef, max: usize) -> Result<Vec<u8>> {
         self.0.console(build, max).await.map_err(|e| e.with_operation("read log"))
@@ -119,9 +119,9 @@ impl JenkinsLauncher {
     /// waited for: give a file or memory. After an error, or when the future is dropped, a part may have been written.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) if the name leads outside or the artifact is larger than
-    /// [`max_artifact_bytes`](crate::JenkinsLauncherBuilder::max_artifact_bytes); [`NotFound`](ErrorKind::NotFound) if
-    /// there is no such build or artifact; [`StorageFull`](ErrorKind::StorageFull) if it cannot be written.
+    /// [`InvalidInput`](capomastro_core::ErrorKind::InvalidInput) if the name leads outside or the artifact is larger than
+    /// [`max_artifact_bytes`](crate::JenkinsLauncherBuilder::max_artifact_bytes); [`NotFound`](capomastro_core::ErrorKind::NotFound) if
+    /// there is no such build or artifact; [`StorageFull`](capomastro_core::ErrorKind::StorageFull) if it cannot be written.
     pub async fn copy_artifact(
         &self,
         build: &ExternalRef,
