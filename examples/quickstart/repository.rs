@@ -37,6 +37,18 @@ impl Repository {
         Ok(())
     }
 
+    /// Makes a branch with an executable script in it, unless there is one.
+    #[allow(dead_code, reason = "another example has a job type")]
+    pub(crate) fn ensure_script(&self, branch: &str, name: &str, text: &str) -> Result<()> {
+        if self.git(&["rev-parse", "--quiet", "--verify", &format!("refs/heads/{branch}")]).is_err() {
+            self.git(&["switch", "--quiet", "--create", branch, "main"])?;
+            std::fs::write(self.path.join(name), text).map_err(Error::transient)?;
+            self.git(&["add", "--chmod=+x", name])?;
+            self.git(&["commit", "--quiet", &format!("--message={name}")])?;
+        }
+        Ok(())
+    }
+
     /// Commits something new to a branch, and returns the commit's id.
     pub(crate) fn commit(&self, branch: &str) -> Result<String> {
         self.git(&["switch", "--quiet", branch])?;

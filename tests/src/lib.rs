@@ -34,6 +34,12 @@ use std::{sync::Arc, time::Duration};
 #[derive(Debug)]
 pub struct Readme;
 
+/// What the page on Jenkins shows is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/jenkins.md")]
+#[derive(Debug)]
+pub struct JenkinsPage;
+
 /// A scheduler over fakes, and time that passes only when told.
 #[derive(Clone, Debug)]
 pub struct Stage {
