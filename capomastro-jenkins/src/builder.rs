@@ -31,6 +31,7 @@ pub struct JenkinsLauncherBuilder {
     sweep_gap: Duration,
     max_json: usize,
     max_artifact_bytes: u64,
+    digest_timeout: Duration,
     resend: bool,
     save_records: bool,
     proxy: Option<String>,
@@ -53,6 +54,7 @@ impl JenkinsLauncherBuilder {
             sweep_gap: Duration::from_secs(10),
             max_json: 16 * 1024 * 1024,
             max_artifact_bytes: 1024 * 1024 * 1024,
+            digest_timeout: Duration::from_secs(3),
             resend: false,
             save_records: true,
             proxy: None,
@@ -117,6 +119,14 @@ impl JenkinsLauncherBuilder {
     /// How large an artifact may be whose digest is wanted; larger ones are told without. 1 GiB by default.
     pub const fn max_artifact_bytes(mut self, bytes: u64) -> Self {
         self.max_artifact_bytes = bytes;
+        self
+    }
+
+    /// How long the digests of one build's artifacts may take at its end; 3 s by default. Those that are not read by then
+    /// are told without: the look that sees the end is that of other builds too, and has to end within the scheduler's
+    /// request time-out.
+    pub const fn digest_timeout(mut self, timeout: Duration) -> Self {
+        self.digest_timeout = timeout;
         self
     }
 
@@ -209,6 +219,7 @@ impl JenkinsLauncherBuilder {
             resend: self.resend,
             save_records: self.save_records,
             max_artifact_bytes: self.max_artifact_bytes,
+            digest_timeout: self.digest_timeout,
         };
         Ok(JenkinsLauncher(Arc::new(Inner { client, options, memory: Memory::default() })))
     }

@@ -11,6 +11,7 @@ use crate::{
 use capomastro_core::{
     ErrorKind, Result,
     launch::{Found, LaunchRequest},
+    time::Timestamp,
 };
 use std::time::Duration;
 
@@ -47,7 +48,12 @@ impl Inner {
                 Found::Inconclusive { look_again: LOOK_AGAIN }
             }
             Swept::Nothing | Swept::Doubtful(_) if memo.is_none() => Found::Absent,
-            Swept::Nothing => return Ok(self.nothing_again(request, session)),
+            // The job was made again: ours may have gone on under another name.
+            Swept::Nothing if looked.floor < floor => return self.find_elsewhere(&job, request, floor).await,
+            Swept::Nothing => {
+                let posted_at = memo.as_ref().map(|m| m.posted_at);
+                return Ok(self.nothing_again(request, session, posted_at));
+            }
             Swept::Doubtful(doubt) => {
                 tracing::warn!(job = %name, launch.key = %key, %doubt, "it cannot be told whether a build is there");
                 Found::Inconclusive { look_again: DOUBTFUL.min(LOOK_AGAIN * 3) }
@@ -58,11 +64,13 @@ impl Inner {
     }
 
     /// A sweep has found nothing, which proves it if an earlier one has, long enough ago and in the same session.
-    fn nothing_again(&self, request: &LaunchRequest, session: String) -> Found {
+    fn nothing_again(&self, request: &LaunchRequest, session: String, posted_at: Option<Timestamp>) -> Found {
         let now = self.client.clock().monotonic();
-        let (since, in_session) = self.memory.nothing.first(request.key, (now, session.clone()), now);
-        if in_session != session {
-            self.memory.nothing.set(request.key, (now, session), now);
+        let fact = (now, session, posted_at);
+        let (since, in_session, of) = self.memory.nothing.first(request.key, fact.clone(), now);
+        // Before a restart, or before the request was sent once more, it says nothing.
+        if in_session != fact.1 || of != posted_at {
+            self.memory.nothing.set(request.key, fact, now);
             return Found::Inconclusive { look_again: self.options.sweep_gap };
         }
         let waited = now.since(since);

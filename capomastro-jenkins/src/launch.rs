@@ -10,7 +10,7 @@ use crate::{
 };
 use capomastro_core::{
     Error, ErrorKind, Result, Retry,
-    launch::{Journal, LaunchRequest, Launched, Refusal},
+    launch::{Journal, LaunchRequest, Launched, Refusal, SendBefore},
     time::Monotonic,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -117,7 +117,7 @@ impl Inner {
 
     async fn submit(&self, wanted: Wanted<'_>) -> Result<Launched> {
         let began = self.client.clock().monotonic();
-        let mut verdict = self.post(&wanted).await;
+        let mut verdict = self.post(&wanted, wanted.request.send_before).await;
         if let Verdict::Unknown(error) = verdict {
             if let Some(found) = self.short_look(&wanted).await {
                 return Ok(found);
@@ -127,7 +127,9 @@ impl Inner {
             }
             // The item of the first request, if that arrived, still waits: this one becomes one with it. If it did not
             // arrive, it becomes one with this one's should it do so yet.
-            verdict = match self.post(&wanted).await {
+            let while_it_waits = began.plus(wanted.job.quiet_period).minus(MARGIN);
+            let before = SendBefore(while_it_waits.min(wanted.request.send_before.0));
+            verdict = match self.post(&wanted, before).await {
                 // Of the second: the first may have arrived all the same.
                 Verdict::NoEffect(second) | Verdict::Unknown(second) => {
                     return Err(self.unknown(&wanted, second));
@@ -154,10 +156,10 @@ impl Inner {
         }
     }
 
-    async fn post(&self, wanted: &Wanted<'_>) -> Verdict {
+    async fn post(&self, wanted: &Wanted<'_>, before: SendBefore) -> Verdict {
         let place = wanted.name.at(["buildWithParameters"]);
-        let call = Call::post(place, Body::Form(wanted.fields.clone()))
-            .send_before(wanted.request.send_before, wanted.request.timeout);
+        let call =
+            Call::post(place, Body::Form(wanted.fields.clone())).send_before(before, wanted.request.timeout);
         of_trigger(self.client.exchange(call).await, &wanted.name)
     }
 

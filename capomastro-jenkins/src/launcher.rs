@@ -74,6 +74,7 @@ pub(crate) struct Options {
     pub(crate) resend: bool,
     pub(crate) save_records: bool,
     pub(crate) max_artifact_bytes: u64,
+    pub(crate) digest_timeout: Duration,
 }
 
 impl JenkinsLauncher {

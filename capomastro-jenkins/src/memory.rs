@@ -1,6 +1,9 @@
 //! What a launcher remembers of builds between calls. Nothing here is needed: who forgets it asks once more.
 
-use capomastro_core::{model::LaunchKey, time::Monotonic};
+use capomastro_core::{
+    model::LaunchKey,
+    time::{Monotonic, Timestamp},
+};
 use std::{
     collections::HashMap,
     hash::Hash,
@@ -57,8 +60,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Facts<K, V> {
 /// All that is remembered of builds and jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// When a sweep found nothing of a key, and in which session.
-    pub(crate) nothing: Facts<LaunchKey, (Monotonic, String)>,
+    /// When a sweep found nothing of a key, in which session, and of the request that was sent when.
+    pub(crate) nothing: Facts<LaunchKey, (Monotonic, String, Option<Timestamp>)>,
     /// When a queue item was first seen to have left the queue without a build.
     pub(crate) left: Facts<(u64, String), Monotonic>,
     /// The number of a job's next build, as told last.

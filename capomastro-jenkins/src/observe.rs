@@ -3,8 +3,9 @@
 use crate::{
     address::JobName,
     artifacts::Digest,
+    canonical::is_cut_off,
     ended,
-    http::{Body, Call},
+    http::{Body, Call, Client},
     job::{Artifacts, Built},
     launcher::Inner,
     read::{Listed, Queue},
@@ -13,12 +14,12 @@ use crate::{
     wire::{self, Build},
 };
 use capomastro_core::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, Retry,
     launch::{Ended, Outcome, Report, Seen},
     model::{Artifact, ExternalRef, LaunchKey},
 };
-use futures_util::future::join_all;
-use std::{collections::BTreeMap, time::Duration};
+use futures_util::future::{Either, join_all, select};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 /// How long an item that left the queue may be without a build before it is not believed to become one.
 const WITHOUT_BUILD: Duration = Duration::from_secs(30);
@@ -93,12 +94,45 @@ impl Inner {
             }
             Some(listed) => {
                 let all = self.index(listed, queue, &only);
-                let reports = join_all(only.iter().map(|ask| self.report(&name, ask, &all))).await;
+                let mut reports = join_all(only.iter().map(|ask| self.report(&name, ask, &all))).await;
                 self.save_records(&name, &only, &all).await;
+                self.look_deeper(&name, &only, listed, queue, &mut reports).await;
                 reports
             }
         };
         asks.into_iter().map(|(at, _)| at).zip(reports).collect()
+    }
+
+    /// A build of which no number is known yet, and that nobody seems to know, may have started long ago, with many others
+    /// since: the job's builds are read down to where it can be.
+    async fn look_deeper(
+        &self,
+        name: &JobName,
+        asks: &[&Ask],
+        listed: &Listed,
+        queue: &Queue,
+        reports: &mut [Result<Report>],
+    ) {
+        let is_missing = |ask: &Ask, report: &Result<Report>| {
+            ask.reference.number.is_none()
+                && ask.reference.floor < listed.down_to
+                && matches!(report, Ok(Report { seen: Seen::Unknown, .. }))
+        };
+        let missing = asks.iter().zip(reports.iter()).filter(|(ask, report)| is_missing(ask, report));
+        let Some(floor) = missing.map(|(ask, _)| ask.reference.floor).min() else { return };
+        let deeper = match self.client.builds(name, floor, listed.job.next).await {
+            Ok(deeper) if deeper.is_one_session && deeper.session == queue.session => Ok(deeper),
+            Ok(_) => Err(restarted(&self.client, name)),
+            Err(e) => Err(e),
+        };
+        for (ask, report) in asks.iter().zip(reports) {
+            if is_missing(ask, report) {
+                *report = match &deeper {
+                    Ok(deeper) => self.report(name, ask, &self.index(deeper, queue, asks)).await,
+                    Err(e) => Err(e.copy()),
+                };
+            }
+        }
     }
 
     /// Reads what is needed of a job for these builds.
@@ -119,11 +153,7 @@ impl Inner {
             self.memory.next.set(job, next, self.client.clock().monotonic());
         }
         if listed.session != queue.session || !listed.is_one_session {
-            let error = Error::new(
-                ErrorKind::Unavailable,
-                "the server was restarted while it was asked: it is asked again",
-            );
-            return Err(self.client.name(error, Some(name)));
+            return Err(restarted(&self.client, name));
         }
         Ok(JobFacts { listed: Some(listed) })
     }
@@ -142,7 +172,10 @@ impl Inner {
             Stand::Build(build) => self.of_build(name, ask, build, all.session).await,
             Stand::AskBuild(number) => match self.client.build(name, number, wire::BUILD).await? {
                 Some((build, session)) if is_or_may_be(&build, reference, &ask.key) => {
-                    self.of_build(name, ask, &build, &session).await
+                    match all.waiting(reference, &ask.key).filter(|_| is_cut_off(&build)) {
+                        Some(item) => Ok(queued(reference, item, all.session)),
+                        None => self.of_build(name, ask, &build, &session).await,
+                    }
                 }
                 _ => match all.twin(reference, &ask.key) {
                     Some(Stand::Build(build)) => self.of_build(name, ask, build, all.session).await,
@@ -206,24 +239,43 @@ impl Inner {
         let mut end = Ended::new(outcome);
         end.message = message;
         if ask.reference.artifacts != Artifacts::None || !ask.reference.built.is_default() {
-            let Some((whole, _)) = self.client.build(name, build.number, wire::BUILD_END).await? else {
-                return Ok(unknown());
+            let whole = match self.client.build(name, build.number, wire::BUILD_END).await {
+                Ok(Some((whole, _))) => whole,
+                Ok(None) => return Ok(unknown()),
+                // It will be no other: the end is worth more than what it left.
+                Err(e) if e.retry() == Retry::Never => {
+                    tracing::warn!(error = %e.report(), "what a build left cannot be read");
+                    return Ok(Report { external: renamed(&ask.reference, now), seen: Seen::Ended(end) });
+                }
+                Err(e) => return Err(e),
             };
             end.built = match &ask.reference.built {
                 Built::Unknown => None,
                 Built::Git { .. } => ended::git_revision(&whole, &ask.reference.built),
-                Built::Artifact { path } => self.built_revision(name, build.number, path, &whole).await?,
+                Built::Artifact { path } => {
+                    match self.built_revision(name, build.number, path, &whole).await {
+                        Ok(revision) => revision,
+                        Err(e) if e.retry() == Retry::Never => {
+                            tracing::warn!(error = %e.report(), "the built revision cannot be read");
+                            None
+                        }
+                        Err(e) => return Err(e),
+                    }
+                }
             };
-            end.artifacts = self.artifacts(name, &whole, ask.reference.artifacts).await?;
+            end.artifacts = self.artifacts(name, &whole, ask.reference.artifacts).await;
         }
         Ok(Report { external: renamed(&ask.reference, now), seen: Seen::Ended(end) })
     }
 
-    async fn artifacts(&self, name: &JobName, build: &Build, which: Artifacts) -> Result<Vec<Artifact>> {
+    /// What a build left. Digests are read for so long, since other builds wait for this look; the rest is told without.
+    async fn artifacts(&self, name: &JobName, build: &Build, which: Artifacts) -> Vec<Artifact> {
         let mut all = Vec::new();
         if which == Artifacts::None {
-            return Ok(all);
+            return all;
         }
+        let mut late = self.client.clock().sleep(self.options.digest_timeout);
+        let mut is_late = false;
         let (good, bad): (Vec<&String>, Vec<&String>) =
             build.artifacts.iter().partition(|path| crate::job::is_artifact_path(path));
         if !bad.is_empty() || good.len() > MAX_ARTIFACTS {
@@ -233,19 +285,26 @@ impl Inner {
         for path in good.into_iter().take(MAX_ARTIFACTS) {
             let mut artifact = Artifact { name: path.clone(), digest: None, size: None, location: None };
             artifact.location = Some(format!("{}artifact/{path}", name.page(build.number)));
-            if which == Artifacts::Digest {
-                match self.digest(name, build.number, path).await? {
-                    Digest::Of { digest, size } => {
-                        (artifact.digest, artifact.size) = (Some(digest), Some(size))
+            if which == Artifacts::Digest && !is_late {
+                match select(pin!(self.digest(name, build.number, path)), &mut late).await {
+                    Either::Left((Ok(Digest::Of { digest, size }), _)) => {
+                        (artifact.digest, artifact.size) = (Some(digest), Some(size));
                     }
-                    Digest::TooLarge => {}
+                    Either::Left((Ok(Digest::TooLarge), _)) => {}
                     // A symbolic link: it is listed, and nothing is there.
-                    Digest::Gone => continue,
+                    Either::Left((Ok(Digest::Gone), _)) => continue,
+                    Either::Left((Err(e), _)) => {
+                        tracing::warn!(error = %e.report(), "an artifact cannot be digested");
+                    }
+                    Either::Right(_) => is_late = true,
                 }
             }
             all.push(artifact);
         }
-        Ok(all)
+        if is_late {
+            tracing::warn!(job = %name, number = build.number, "not all artifacts could be digested in time");
+        }
+        all
     }
 
     /// Has Jenkins write the records of running builds to its disk, by setting a description: what it has not written is
@@ -281,6 +340,11 @@ impl Inner {
         });
         join_all(saves).await;
     }
+}
+
+fn restarted(client: &Client, name: &JobName) -> Error {
+    let message = "the server was restarted while it was asked: it is asked again";
+    client.name(Error::new(ErrorKind::Unavailable, message), Some(name))
 }
 
 const fn unknown() -> Report {

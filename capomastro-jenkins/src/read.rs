@@ -84,7 +84,7 @@ impl Client {
             );
             let (value, session) = self.json(job.api(&tree), Some(job)).await?;
             let page = Job::read(&value);
-            let (count, oldest) = (page.builds.len() as u64, page.builds.iter().map(|b| b.number).min());
+            let (count, oldest) = (page.told, page.builds.iter().map(|b| b.number).min());
             if from == 0 {
                 (listed.job, listed.session) = (page, session);
             } else {

@@ -68,7 +68,6 @@ impl<'a> Facts<'a> {
 
     /// Where the build of this reference stands.
     pub(crate) fn stand(&self, reference: &Reference, key: &str) -> Stand<'a> {
-        let keyed = self.keys.get(&(reference.parameter.as_str(), key));
         if let Some(number) = reference.number {
             match self.builds.get(&number) {
                 None if number < self.down_to => return Stand::AskBuild(number),
@@ -79,10 +78,18 @@ impl<'a> Facts<'a> {
                 Some(_) => {}
             }
         }
-        self.twin(reference, key).unwrap_or_else(|| match keyed.and_then(|k| k.items.first()) {
-            Some(item) => Stand::Queued(item),
-            None => self.by_item(reference),
-        })
+        match (self.twin(reference, key), self.waiting(reference, key)) {
+            // Jenkins stopped it in a crash, and is about to run its item once more.
+            (Some(Stand::Build(build)), Some(item)) if is_cut_off(build) => Stand::Queued(item),
+            (Some(twin), _) => twin,
+            (None, Some(item)) => Stand::Queued(item),
+            (None, None) => self.by_item(reference),
+        }
+    }
+
+    /// The queue item of the key.
+    pub(crate) fn waiting(&self, reference: &Reference, key: &str) -> Option<&'a Item> {
+        self.keys.get(&(reference.parameter.as_str(), key))?.items.first().copied()
     }
 
     /// The build that stands for the key, among those that were read.
@@ -111,9 +118,14 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Whether a build of the number that the reference has is ours: it says so, or it cannot say anything yet.
+/// Whether a build of the number that the reference has is ours: it says so, or it has no parameters and is of our queue
+/// item, or cannot say yet of which it is.
 pub(crate) fn is_or_may_be(build: &Build, reference: &Reference, key: &str) -> bool {
-    build.carries(&reference.parameter, key) || build.parameters.is_none()
+    let is_of_item = match (build.queue_id, reference.item) {
+        (Some(its), Some(ours)) => its == ours,
+        _ => !build.has_ended(),
+    };
+    build.carries(&reference.parameter, key) || (build.parameters.is_none() && is_of_item)
 }
 
 /// How far down the list of a job's builds is worth reading for these numbers: a gap that is wider than this is not
@@ -160,6 +172,15 @@ mod tests {
 
     fn young(number: u64) -> Build {
         Build { parameters: None, ..build(number, "") }
+    }
+
+    /// Without parameters, of this item.
+    fn of_item(number: u64, item: u64) -> Build {
+        Build { queue_id: Some(item), ..young(number) }
+    }
+
+    fn ended(build: Build) -> Build {
+        Build { is_building: false, result: Some("SUCCESS".into()), ..build }
     }
 
     fn item(id: u64, key: &str) -> Item {
@@ -221,6 +242,24 @@ mod tests {
             ("a hole, and it was queued again", started(5), vec![item(105, KEY)], vec![], "s2", "item 105"),
             ("a hole, and it ran again", started(5), vec![], vec![build(6, KEY)], "s2", "build 6"),
             ("cut off", started(5), vec![], vec![cut_off(5)], "s2", "build 5"),
+            (
+                "cut off, and it waits again",
+                started(5),
+                vec![item(105, KEY)],
+                vec![cut_off(5)],
+                "s2",
+                "item 105",
+            ),
+            ("by number, another's that is young", started(5), vec![], vec![of_item(5, 7)], "s1", "unknown"),
+            (
+                "by number, without parameters",
+                started(5),
+                vec![],
+                vec![ended(of_item(5, 105))],
+                "s1",
+                "build 5",
+            ),
+            ("another's without parameters", started(5), vec![], vec![ended(of_item(5, 7))], "s1", "unknown"),
             (
                 "cut off, and it ran again",
                 started(5),

@@ -68,6 +68,8 @@ pub(crate) struct Job {
     /// The declared parameters, and the values that one may have where it is a choice.
     pub(crate) declared: BTreeMap<String, Option<Vec<String>>>,
     pub(crate) builds: Vec<Build>,
+    /// How many builds were told, also such as cannot be read.
+    pub(crate) told: u64,
 }
 
 /// Whether these parameters carry the key.
@@ -170,6 +172,7 @@ impl Job {
             next: value["nextBuildNumber"].as_u64(),
             declared,
             builds: list(builds, Build::read),
+            told: builds.as_array().map_or(0, Vec::len) as u64,
         }
     }
 }

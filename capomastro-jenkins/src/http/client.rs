@@ -445,7 +445,8 @@ pub(super) fn transport(e: reqwest::Error) -> Fault {
     } else if e.is_connect() {
         (ErrorKind::Unavailable, "the server cannot be reached: check host, port and certificate")
     } else if e.is_decode() {
-        (ErrorKind::Corrupt, "the server's answer cannot be unpacked")
+        // Of a packed body, half of it is told as this too.
+        (ErrorKind::Unavailable, "the server's answer broke off, or cannot be unpacked")
     } else {
         (ErrorKind::Unavailable, "the connection to the server broke")
     };
