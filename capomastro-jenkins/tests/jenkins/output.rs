@@ -4,9 +4,12 @@ use crate::desk::{Build, Desk, seconds};
 use capomastro_core::{
     ErrorKind,
     launch::{BuildOutput, Outcome},
+    time::{Clock as _, SystemClock},
 };
 use capomastro_jenkins::{Artifacts, Built, JenkinsJob};
 use capomastro_testkit::jenkins::{Artifact, Fault, JobSpec, Revision, Script};
+use futures_util::future::{Either, select};
+use std::{pin::pin, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -173,4 +176,27 @@ async fn an_artifact_that_is_kept_elsewhere_is_read_without_our_credentials() {
     });
     assert_eq!(read.unwrap().bytes, b"far");
     assert!(asked.starts_with("get /far") && !asked.contains("authorization"), "{asked}");
+}
+
+#[tokio::test]
+async fn artifacts_that_cannot_be_read_or_take_long_do_not_hold_up_the_end() {
+    for fault in [Fault::proxy(500), Fault::reset(), Fault::silence()] {
+        let desk = Desk::new().await;
+        let script = Script::succeeds_after(seconds(1))
+            .artifact(Artifact::file("a.txt", "a"))
+            .artifact(Artifact::file("b.txt", "b"));
+        let mut build = ended(&desk, script, JenkinsJob::new("out").artifacts(Artifacts::Digest)).await;
+        desk.jenkins.fault(fault.clone().on("GET", "artifact").always());
+        let mut look = pin!(desk.ended(&mut build));
+        let end = loop {
+            match select(look.as_mut(), SystemClock.sleep(Duration::from_millis(200))).await {
+                Either::Left((end, _)) => break end,
+                // It waits for nothing else.
+                Either::Right(_) => desk.clock.advance(seconds(1)),
+            }
+        };
+        assert_eq!(end.outcome, Outcome::Succeeded, "{fault:?}");
+        let told: Vec<_> = end.artifacts.iter().map(|a| (a.name.as_str(), a.digest.is_some())).collect();
+        assert_eq!(told, [("a.txt", false), ("b.txt", false)], "{fault:?}");
+    }
 }

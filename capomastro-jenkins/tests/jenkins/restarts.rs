@@ -70,6 +70,45 @@ async fn what_a_crash_runs_again_is_followed() {
 }
 
 #[tokio::test]
+async fn what_a_crash_is_about_to_run_again_is_queued_and_not_lost() {
+    let desk = Desk::new().await;
+    let mut build = desk.launch(desk.request()).await;
+    desk.jenkins.save_queue();
+    desk.clock.advance(seconds(20));
+    assert_eq!(desk.see(&mut build).await, Seen::Running);
+    // The agent has not come back yet: what is queued again waits.
+    desk.jenkins.hold_queue(true);
+    desk.jenkins.crash();
+    for _ in 0..3 {
+        assert!(
+            matches!(desk.see(&mut build).await, Seen::Queued { .. }),
+            "its record says ABORTED, its item waits"
+        );
+        desk.clock.advance(seconds(100));
+    }
+    desk.jenkins.hold_queue(false);
+    desk.clock.advance(seconds(20));
+    assert_eq!(desk.see(&mut build).await, Seen::Running);
+    assert_eq!(desk.started(&build).len(), 2);
+}
+
+#[tokio::test]
+async fn a_build_that_started_long_ago_among_many_others_is_found() {
+    let desk = Desk::with(|s| s.executors(1_000), |l| l).await;
+    let mut build = desk.launch(desk.request()).await;
+    desk.clock.advance(seconds(20));
+    for n in 0..300 {
+        desk.jenkins.trigger(JOB, &[(crate::desk::ID, &format!("other {n}"))], "somebody");
+    }
+    desk.clock.advance(seconds(60));
+    let others = desk.jenkins.builds(JOB).len();
+    assert!(others > 250, "{others}");
+    // Nobody has looked meanwhile, and its item is forgotten.
+    desk.clock.advance(seconds(1_000));
+    assert_eq!(desk.see(&mut build).await, Seen::Running);
+}
+
+#[tokio::test]
 async fn what_a_crash_forgot_is_launched_once_more() {
     let desk = Desk::new().await;
     let mut build = desk.launch(desk.request()).await;

@@ -112,8 +112,8 @@ async fn answers_of_every_bad_kind_change_nothing() {
         let met = farm.jenkins.faults_met();
         ends_well(&farm, 3).await;
         let builds = nothing_is_built_twice(&farm).await;
-        assert!(met >= 20, "{met} requests broke");
-        let odd = builds.iter().find(|b| !matches!(b.phase, Phase::Succeeded | Phase::Lost));
+        assert!(met >= 8, "{met} requests broke");
+        let odd = builds.iter().find(|b| b.phase != Phase::Succeeded);
         assert!(odd.is_none(), "a bad answer has ended a build: {odd:?}");
     }
 }

@@ -4,5 +4,5 @@
 
 mod attacked;
 mod farm;
-
+mod real;
 mod whole;
