@@ -22,6 +22,9 @@ use std::{
 
 const ID: &str = "CAPOMASTRO_BUILD_ID";
 
+/// What a build leaves, by name.
+type Files = BTreeMap<String, Vec<u8>>;
+
 #[async_trait]
 pub(super) trait Player: fmt::Debug + Send + Sync {
     /// Makes a job whose builds do this.
@@ -68,7 +71,7 @@ impl Player for Shell {
 #[derive(Debug)]
 pub(super) struct Doubled {
     pub(super) jenkins: Jenkins,
-    leaves: Arc<Mutex<BTreeMap<String, BTreeMap<String, Vec<u8>>>>>,
+    leaves: Arc<Mutex<BTreeMap<String, Files>>>,
 }
 
 impl Doubled {
