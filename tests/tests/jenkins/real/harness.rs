@@ -186,6 +186,9 @@ impl LauncherHarness for Harness {
         let key = key.to_string();
         let records = self.records().await;
         let (number, ..) = records.iter().find(|(.., p)| p.get(ID) == Some(&key)).unwrap();
+        if self.player.forgets(&self.jobs, NAME, *number) {
+            return true;
+        }
         let path = ["job", &self.jobs.name(NAME), &number.to_string(), "doDelete"];
         let (status, _) = self.ask(Method::POST, &path, "").await;
         assert_eq!(status, 302, "a build can be deleted");

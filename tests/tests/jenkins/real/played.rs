@@ -32,6 +32,9 @@ pub(super) trait Player: fmt::Debug + Send + Sync {
 
     /// Lets a build that is held end so; `false` if it cannot.
     async fn end(&self, jobs: &Jobs, name: &str, key: LaunchKey, end: &End) -> bool;
+
+    /// Loses the record of a build; `false` if the server has to be asked to delete it.
+    fn forgets(&self, jobs: &Jobs, name: &str, number: u64) -> bool;
 }
 
 /// Builds really run.
@@ -64,6 +67,10 @@ impl Player for Shell {
         fs::write(told.join(format!("{key}.new")), status).unwrap();
         fs::rename(told.join(format!("{key}.new")), told.join(format!("{key}.end"))).unwrap();
         true
+    }
+
+    fn forgets(&self, _: &Jobs, _: &str, _: u64) -> bool {
+        false
     }
 }
 
@@ -128,5 +135,11 @@ impl Player for Doubled {
             }
         });
         self.jenkins.finish(&jobs.name(name), number.await, result)
+    }
+
+    /// Its builds cannot be deleted one by one.
+    fn forgets(&self, jobs: &Jobs, name: &str, number: u64) -> bool {
+        self.jenkins.lose_record(&jobs.name(name), u32::try_from(number).unwrap());
+        true
     }
 }
