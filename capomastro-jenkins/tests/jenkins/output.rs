@@ -58,7 +58,7 @@ async fn a_log_is_read_whole_in_pieces_while_it_grows() {
             ended = true;
             break;
         }
-        desk.clock.advance(std::time::Duration::from_millis(250));
+        desk.clock.advance(Duration::from_millis(250));
     }
     assert!(ended, "it ends with the build");
     let text = String::from_utf8(text).unwrap();
