@@ -43,7 +43,7 @@ pub(super) struct DriveJob {
 
 /// Whether this is the end of a build that was to stop and of which no end was seen.
 fn is_given_up(end: &End) -> bool {
-    matches!(end.build.phase, Phase::Cancelled | Phase::TimedOut)
+    matches!(end.build.phase, Phase::Cancelled | Phase::TimedOut | Phase::Lost)
         && end.events.iter().any(|event| matches!(event.kind, EventKind::MayStillRun { .. }))
 }
 
