@@ -73,7 +73,7 @@ async fn statuses_become_outcomes() {
         ("exit 1", Outcome::Failed),
         ("exit 3", Outcome::Unstable),
         ("kill -9 $$", Outcome::Failed),
-        ("kill -2 $$", Outcome::Failed),
+        ("kill -10 $$", Outcome::Failed),
         ("exec /no/such/program", Outcome::Failed),
     ] {
         let (_, ended) = build(&l, &CommandJob::script(script).unstable(3)).await;
