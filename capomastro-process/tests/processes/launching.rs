@@ -83,7 +83,7 @@ async fn signals_of_a_build_are_as_usual() {
         let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:\t")).unwrap();
         u64::from_str_radix(mask, 16).unwrap()
     };
-    let ours = ignored(&std::fs::read_to_string("/proc/self/status").unwrap());
+    let ours = ignored(&fs::read_to_string("/proc/self/status").unwrap());
     let theirs = ignored(&log(&l, &reference).await);
     // A shell cannot take back that whoever started all of this ignores some (`nohup`); Rust ignores the pipe's for itself.
     let inherited = ours & !(1 << (13 - 1));
