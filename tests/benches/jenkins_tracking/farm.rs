@@ -105,7 +105,9 @@ impl Farm {
 /// A server on a clock that stands still, which runs so many builds at once.
 pub(crate) async fn server(builds: usize) -> (ManualClock, Jenkins) {
     let clock = ManualClock::new();
-    let jenkins = Jenkins::builder().clock(Arc::new(clock.clone())).executors(builds).start().await.unwrap();
+    let jenkins = Jenkins::builder().clock(Arc::new(clock.clone())).executors(builds);
+    // Moving the clock is to close no connection.
+    let jenkins = jenkins.keep_alive(Duration::from_secs(1_000_000)).start().await.unwrap();
     for job in 0..JOBS {
         let spec = JobSpec::freestyle(job_name(job)).string("CAPOMASTRO_BUILD_ID");
         jenkins.define_job(spec.string("CAPOMASTRO_REVISION").concurrent(true).runs(Script::held()));
