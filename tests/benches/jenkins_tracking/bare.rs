@@ -1,14 +1,10 @@
 //! The same questions, asked by a plain client that knows what it will find and reads nothing of it.
 
-use crate::farm::{build_id, job_name};
-use capomastro_core::{
-    model::LaunchKey,
-    time::{Clock, SystemClock},
-};
+use crate::farm::{JOBS, build_id, job_name};
+use capomastro_core::model::{ExternalRef, LaunchKey};
 use capomastro_testkit::jenkins::Jenkins;
 use futures_util::{StreamExt, stream};
 use reqwest::{Client, RequestBuilder, Url, header::CONTENT_TYPE, redirect::Policy};
-use std::time::Duration;
 
 /// What the launcher asks of the queue, of each item, and of each build.
 const QUEUE: &str = "items[id,blocked,buildable,stuck,why,inQueueSince,cancelled,executable[number,url],task[name,url],actions[parameters[name,value],causes[shortDescription]]],discoverableItems[task[name]]";
@@ -39,19 +35,14 @@ impl Bare {
         stream::iter(asked).buffer_unordered(TOGETHER).collect::<()>().await;
     }
 
-    /// One look at their jobs, and a description for each of these builds, of which there are as many in each job.
-    pub(crate) async fn save(&self, builds: &[(String, usize)]) -> Duration {
-        let began = SystemClock.monotonic().0;
-        let most = builds.iter().map(|(_, number)| *number).max().unwrap();
-        self.look(builds.len() / most, most).await;
-        let saves = builds.iter().map(|(job, number)| {
-            let url = format!("{}job/{job}/{number}/submitDescription", self.base);
-            // As long as ours, so that answers to come are as long as before.
-            let text = format!("Capomastro {}", LaunchKey::of(build_id(*number)));
-            self.send(self.form(&url, &[("description", &text)]))
+    /// Describes each of these builds, which were launched in this order, round the jobs.
+    pub(crate) async fn save(&self, builds: &[(LaunchKey, ExternalRef)]) {
+        let saves = builds.iter().enumerate().map(|(n, (key, _))| {
+            let url = format!("{}job/{}/{}/submitDescription", self.base, job_name(n), n / JOBS + 1);
+            let text = format!("Capomastro {key}");
+            async move { self.send(self.form(&url, &[("description", &text)])).await }
         });
         stream::iter(saves).buffer_unordered(TOGETHER).collect::<()>().await;
-        SystemClock.monotonic().0 - began
     }
 
     /// Asks for a build.

@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
 /// How many jobs the server has.
-const JOBS: usize = 20;
+pub(crate) const JOBS: usize = 20;
 /// How many launches are under way at once.
 const TOGETHER: usize = 6;
 /// After so many launches time goes on, and what waits starts.
@@ -77,11 +77,10 @@ impl Farm {
         self.asks.len() / self.jobs()
     }
 
-    /// Job and number of each build.
-    pub(crate) fn builds(&self) -> Vec<(String, usize)> {
-        (0..self.jobs())
-            .flat_map(|job| (1..=self.per_job()).map(move |number| (job_name(job), number)))
-            .collect()
+    /// How many builds the launcher has described, by which their records are saved.
+    pub(crate) fn saved(&self) -> usize {
+        let builds = (0..self.jobs()).flat_map(|job| self.jenkins.builds(&job_name(job)));
+        builds.filter(|build| build.description.is_some()).count()
     }
 
     /// One look at each build, in calls of at most so many.
