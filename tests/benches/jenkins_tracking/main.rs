@@ -1,95 +1,114 @@
-//! What following builds on Jenkins costs: requests, bytes and time of one look at all builds that run on one server, whatever
-//! their number; and how long a launch takes.
+//! What following builds on Jenkins costs: requests and bytes of a look at all builds that run, the time it takes, and how
+//! long a launch takes. The server is the double, over loopback, in this process: times are of both sides.
+//!
+//! A cycle is one look at each build, in calls of as many builds as the scheduler hands over at once: 256 unless set
+//! otherwise, in the order in which they were launched, which is round the jobs. `_one_call` is the same with all builds in
+//! one call, as with `at_once(10_000)`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
+mod bare;
 mod farm;
+mod latency;
 
-use capomastro_core::{
-    launch::{BuildLauncher, Seen},
-    time::{Clock, SystemClock},
-};
+use bare::Bare;
+use capomastro_core::time::{Clock, SystemClock};
 use capomastro_tests::figure;
-use farm::{Farm, JOBS};
+use farm::Farm;
 use std::time::Duration;
 
-/// How many builds run at once.
-const BUILDS: [(usize, &str); 3] = [(10, "10"), (1_000, "1k"), (10_000, "10k")];
-/// How many looks a median is of.
-const LOOKS: usize = 5;
-/// How many launches are timed.
-const LAUNCHES: usize = 300;
+/// How many builds the scheduler hands over in one call unless set otherwise.
+const AT_ONCE: usize = 256;
+/// How many cycles a median is of.
+const CYCLES: usize = 7;
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
-    for (count, name) in BUILDS {
-        cycle(count, name).await;
-    }
-    launches().await;
-}
-
-/// One look at all of them.
-async fn cycle(count: usize, name: &str) {
-    let farm = Farm::new(count).await;
-    let mut builds = farm.running(count).await;
-    // The first one learns the numbers; what follows is what comes again and again.
-    for _ in 0..2 {
-        let reports = farm.launcher.observe(&builds).await;
-        for (build, report) in builds.iter_mut().zip(reports) {
-            let report = report.unwrap();
-            assert_eq!(report.seen, Seen::Running);
-            build.1 = report.external.unwrap_or(build.1.clone());
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        for (builds, name) in [(10, "10"), (1_000, "1k"), (10_000, "10k")] {
+            let mut farm = Farm::of(builds).await;
+            first_look(&mut farm, name).await;
+            cycles(&mut farm, AT_ONCE, name).await;
+            if builds > AT_ONCE {
+                cycles(&mut farm, builds, &format!("{name}_one_call")).await;
+            }
         }
-    }
-    farm.jenkins.forget_traffic();
-    let mut took = Vec::new();
-    for _ in 0..LOOKS {
-        let began = SystemClock.monotonic().0;
-        let reports = farm.launcher.observe(&builds).await;
-        took.push(SystemClock.monotonic().0 - began);
-        assert!(reports.iter().all(|r| r.as_ref().unwrap().seen == Seen::Running));
-    }
-    let traffic = farm.jenkins.traffic();
-    let each = |all: u64| precise(all) / precise(LOOKS as u64);
-    // The queue and each job's builds by a client that does nothing with the answers, one after the other.
-    farm.jenkins.forget_traffic();
-    let bare = farm.bare_look().await;
-    let bare_bytes = farm.jenkins.traffic().bytes_sent;
-    // At the least one for the queue, and one for each job that has builds.
-    let least = 1 + JOBS.min(count);
-    figure(&format!("requests_per_cycle_{name}"), each(traffic.requests), precise(least as u64), "requests");
-    figure(&format!("bytes_per_cycle_{name}"), each(traffic.bytes_sent), precise(bare_bytes), "bytes");
-    let ours = middle(&mut took, 50);
-    figure(&format!("cycle_{name}"), ours.as_secs_f64() * 1e3, bare.as_secs_f64() * 1e3, "ms");
+        latency::measure().await;
+    });
 }
 
-/// A launch beside a bare POST of a form, one at a time.
-async fn launches() {
-    let farm = Farm::new(2 * LAUNCHES).await;
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
-    for n in 0..LAUNCHES {
-        let request = farm.request(n);
-        let began = SystemClock.monotonic().0;
-        farm.launch(&request).await;
-        ours.push(SystemClock.monotonic().0 - began);
-        bare.push(farm.bare_post(n).await);
-    }
-    for percent in [50, 99] {
-        let (ours, bare) = (middle(&mut ours, percent), middle(&mut bare, percent));
-        figure(
-            &format!("launch_latency_p{percent}"),
-            ours.as_secs_f64() * 1e3,
-            bare.as_secs_f64() * 1e3,
-            "ms",
-        );
-    }
+/// The first cycle, in which each build's record is to be saved once, and the numbers of builds become known. The limit is one
+/// request for the queue, one for each job, and one for each record.
+async fn first_look(farm: &mut Farm, name: &str) {
+    let began = SystemClock.monotonic().0;
+    let seen = farm.cycle(AT_ONCE).await;
+    let took = SystemClock.monotonic().0 - began;
+    let records = farm.asks.len();
+    figure(
+        &format!("first_look_requests_{name}"),
+        wide(seen.requests),
+        count(1 + farm.jobs() + records),
+        "requests",
+    );
+    // What a second cycle makes up for counts too.
+    farm.cycle(AT_ONCE).await;
+    figure(&format!("records_saved_{name}"), count(farm.saved()), count(records), "records");
+    let bare = Bare::new(&farm.jenkins);
+    let began = SystemClock.monotonic().0;
+    bare.look(farm.jobs(), farm.per_job()).await;
+    // Which saves what was left out, in the same words.
+    bare.save(&farm.asks).await;
+    let limit = SystemClock.monotonic().0 - began;
+    figure(&format!("first_look_ms_{name}"), millis(took), millis(limit), "ms");
 }
 
-fn middle(took: &mut [Duration], percent: usize) -> Duration {
+/// Cycles in which nothing happens. The limit is one request for the queue and one for each job: nothing less tells of
+/// builds that waited and of those that run, without reading all jobs of the server. Bytes and time are those of the same
+/// questions, asked by a plain client that reads nothing of the answers.
+async fn cycles(farm: &mut Farm, at_once: usize, name: &str) {
+    let bare = Bare::new(&farm.jenkins);
+    let (mut ours, mut limits) = (Vec::new(), Vec::new());
+    let mut last = None;
+    // The first round opens connections.
+    for round in 0..=CYCLES {
+        let began = SystemClock.monotonic().0;
+        let seen = farm.cycle(at_once).await;
+        let looked = SystemClock.monotonic().0;
+        farm.jenkins.forget_traffic();
+        bare.look(farm.jobs(), farm.per_job()).await;
+        let ended = SystemClock.monotonic().0;
+        if round > 0 {
+            ours.push(looked - began);
+            limits.push(ended - looked);
+        }
+        last = Some((seen, farm.jenkins.traffic()));
+    }
+    let (seen, of_bare) = last.unwrap();
+    assert_eq!(seen.posts, 0, "a steady cycle changes nothing");
+    figure(&format!("requests_per_cycle_{name}"), wide(seen.requests), count(1 + farm.jobs()), "requests");
+    figure(&format!("bytes_per_cycle_{name}"), wide(seen.bytes), wide(of_bare.bytes_sent), "bytes");
+    figure(&format!("cycle_ms_{name}"), millis(middle(&mut ours)), millis(middle(&mut limits)), "ms");
+}
+
+/// The one in the middle.
+fn middle(took: &mut [Duration]) -> Duration {
+    percentile(took, 50)
+}
+
+/// So many of a hundred are no longer than this.
+fn percentile(took: &mut [Duration], of_hundred: usize) -> Duration {
     took.sort_unstable();
-    took[(took.len() * percent).div_ceil(100) - 1]
+    took[(took.len() * of_hundred / 100).min(took.len() - 1)]
 }
 
-fn precise(number: u64) -> f64 {
-    f64::from(u32::try_from(number).unwrap())
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn wide(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
+}
+
+fn count(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
 }
