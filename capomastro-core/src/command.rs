@@ -16,6 +16,13 @@ pub struct Command {
     pub env: BTreeMap<OsString, OsString>,
     /// Further environment whose values are never printed.
     pub secret_env: BTreeMap<OsString, Secret>,
+    /// Texts for a program that reads them from a file only (a key, a configuration with a password), by the name of the
+    /// variable that is to hold the file's path. The command may read its file as often as it likes; nobody else may,
+    /// and it is gone when the command has ended.
+    pub secret_files: BTreeMap<OsString, Secret>,
+    /// Folders and files of this machine, by absolute path, that the command reads. A runner that runs it elsewhere, in a
+    /// container say, shows them there under the same path, read-only.
+    pub reads: Vec<PathBuf>,
     /// The working directory; the runner's choice of an empty one where absent.
     pub dir: Option<PathBuf>,
     /// What is written to its standard input, which is then closed.
@@ -38,6 +45,8 @@ impl Command {
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
             )]),
             secret_env: BTreeMap::new(),
+            secret_files: BTreeMap::new(),
+            reads: Vec::new(),
             dir: None,
             stdin: Vec::new(),
             deadline: Duration::from_secs(60),
@@ -70,6 +79,20 @@ impl Command {
     #[must_use]
     pub fn secret_env(mut self, name: impl Into<OsString>, value: Secret) -> Self {
         self.secret_env.insert(name.into(), value);
+        self
+    }
+
+    /// One text in a file whose path stands in the variable `name`.
+    #[must_use]
+    pub fn secret_file(mut self, name: impl Into<OsString>, text: Secret) -> Self {
+        self.secret_files.insert(name.into(), text);
+        self
+    }
+
+    /// One folder or file of this machine that the command reads, by absolute path.
+    #[must_use]
+    pub fn reads(mut self, path: impl Into<PathBuf>) -> Self {
+        self.reads.push(path.into());
         self
     }
 
@@ -109,6 +132,8 @@ impl fmt::Debug for Command {
             .field("program", &self.program)
             .field("args", &self.args)
             .field("env", &self.env.keys().chain(self.secret_env.keys()).collect::<Vec<_>>())
+            .field("secret_files", &self.secret_files.keys().collect::<Vec<_>>())
+            .field("reads", &self.reads)
             .field("dir", &self.dir)
             .field("deadline", &self.deadline)
             .field("max_output", &self.max_output)
@@ -175,8 +200,11 @@ mod tests {
 
     #[test]
     fn debug_shows_no_value_of_the_environment() {
-        let c =
-            Command::new("git").env("A", "hunter2").secret_env("B", Secret::new("hunter3")).stdin("hunter4");
+        let c = Command::new("git")
+            .env("A", "hunter2")
+            .secret_env("B", Secret::new("hunter3"))
+            .secret_file("C", Secret::new("hunter5"))
+            .stdin("hunter4");
         assert!(!format!("{c:?}").contains("hunter"), "{c:?}");
     }
 

@@ -26,6 +26,7 @@
 
 mod fault;
 mod group;
+mod handed;
 mod program;
 mod runner;
 

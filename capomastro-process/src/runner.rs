@@ -3,6 +3,7 @@
 use crate::{
     fault,
     group::KillOnDrop,
+    handed::Handed,
     program::{self, Found},
 };
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use capomastro_core::{
     time::{Clock, SystemClock},
 };
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io,
     os::{
         fd::AsFd,
@@ -45,7 +46,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// the group ends with it. A process that leaves the group on purpose (`setsid`) is not followed, but cannot hold anyone
 /// up either: once the command has ended, what is in its pipes by then is read and the pipes are closed.
 ///
-/// The environment is the command's and nothing else. A command without a working directory runs in an empty temporary
+/// The environment is the command's and nothing else. On Linux its secret files are memory of this process, which
+/// programs of the same user can open. A command without a working directory runs in an empty temporary
 /// one, which is removed afterwards. Beside the errors of [`CommandRunner::run`] there are
 /// [`PermissionDenied`](ErrorKind::PermissionDenied) for a file that may not be run and
 /// [`InvalidInput`](ErrorKind::InvalidInput) for what the operating system does not take: a NUL in an argument,
@@ -123,7 +125,9 @@ impl ProcessRunner {
             })
             .await?
         };
-        let mut child = start(command, &program, dir)?;
+        let handed = command.secret_files.iter().map(|(name, text)| Ok((name, Handed::over(text.expose())?)));
+        let handed: Vec<(&OsString, Handed)> = handed.collect::<Result<_>>()?;
+        let mut child = start(command, &program, dir, &handed)?;
         let mut group = KillOnDrop::of(child.id());
         let ended = tokio::select! {
             biased;
@@ -170,13 +174,14 @@ impl CommandRunner for ProcessRunner {
     }
 }
 
-fn start(command: &Command, program: &Path, dir: &Path) -> Result<Child> {
+fn start(command: &Command, program: &Path, dir: &Path, handed: &[(&OsString, Handed)]) -> Result<Child> {
     let mut std = std::process::Command::new(program);
     std.arg0(&command.program)
         .args(&command.args)
         .env_clear()
         .envs(&command.env)
         .envs(command.secret_env.iter().map(|(name, value)| (name, value.expose())))
+        .envs(handed.iter().map(|(name, file)| (name, file.path())))
         .current_dir(dir)
         .process_group(0)
         .stdin(if command.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })

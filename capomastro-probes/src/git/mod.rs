@@ -19,7 +19,6 @@
 
 mod daemon;
 mod file;
-mod handed;
 mod http;
 mod key;
 mod listing;
@@ -87,8 +86,7 @@ pub struct GitProbeBuilder {
 }
 
 impl GitProbeBuilder {
-    /// Who runs the git program, which ssh needs. Keys and known hosts that a source names are handed over through this
-    /// process, so the runner must run programs on this machine as the same user. Without one, sources behind ssh are
+    /// Who runs the git program, which ssh needs. Without one, sources behind ssh are
     /// [`Unsupported`](ErrorKind::Unsupported).
     #[must_use]
     pub fn runner(mut self, runner: Arc<dyn CommandRunner>) -> Self {

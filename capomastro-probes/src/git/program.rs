@@ -4,7 +4,6 @@
 //! one that is meant.
 
 use super::{
-    handed::Handed,
     listing::{Listing, Wants, shown},
     protocol::refusal,
 };
@@ -14,6 +13,10 @@ use capomastro_core::{
     secret::Secret,
 };
 use std::{collections::BTreeMap, ffi::OsString, time::Duration};
+
+/// The variables that lead to the private key and to the known hosts.
+const KEY: &str = "CAPOMASTRO_SSH_KEY";
+const KNOWN_HOSTS: &str = "CAPOMASTRO_SSH_KNOWN_HOSTS";
 
 /// More refs than this are not named to the program: it lists everything, and what is not wanted is not kept.
 const MAX_NAMED: usize = 500;
@@ -52,8 +55,6 @@ impl Program {
         wants: &Wants,
         limits: (Duration, usize),
     ) -> Result<Listing> {
-        let key = login.key.as_ref().map(|k| Handed::over("key", &lines(k.expose()))).transpose()?;
-        let hosts = login.known_hosts.as_ref().map(|h| Handed::over("known_hosts", &lines(h))).transpose()?;
         let mut command = Command::new(&self.git)
             .args(["ls-remote", "--symref", "--", remote])
             .deadline(limits.0)
@@ -68,7 +69,16 @@ impl Program {
             .env("SSH_ASKPASS_REQUIRE", "never")
             .env("GIT_ALLOW_PROTOCOL", if transport == Transport::Ssh { "ssh" } else { "file" })
             .env("GIT_SSH_VARIANT", "ssh")
-            .env("GIT_SSH_COMMAND", self.ssh_command(key.as_ref(), hosts.as_ref()));
+            .env("GIT_SSH_COMMAND", self.ssh_command(login));
+        if let Some(key) = &login.key {
+            command = command.secret_file(KEY, Secret::new(lines(key.expose())));
+        }
+        if let Some(hosts) = &login.known_hosts {
+            command = command.secret_file(KNOWN_HOSTS, Secret::new(lines(hosts)));
+        }
+        if transport == Transport::File {
+            command = command.reads(remote);
+        }
         if wants.len() <= MAX_NAMED {
             for name in wants {
                 command = command.arg(name.as_str());
@@ -88,17 +98,17 @@ impl Program {
             .with_source(e),
             _ => e,
         })?;
-        drop((key, hosts));
         match output.exit {
             Exit::Code(0) => Listing::of_lines(&output.stdout, wants),
             _ => Err(complaint(&output)),
         }
     }
 
-    /// The line that git hands to a shell: constant words, a program that the embedder named, and paths that we made.
-    fn ssh_command(&self, key: Option<&Handed>, hosts: Option<&Handed>) -> String {
+    /// The line that git hands to a shell: constant words, a program that the embedder named, and paths that the runner
+    /// puts into variables.
+    fn ssh_command(&self, login: &SshLogin) -> String {
         let mut words = vec![quoted(&self.ssh)];
-        let mut option = |text: &str| words.extend(["-o".to_owned(), quoted(text)]);
+        let mut option = |text: &str| words.extend(["-o".to_owned(), format!("\"{text}\"")]);
         option("BatchMode=yes");
         option("StrictHostKeyChecking=yes");
         option("ClearAllForwardings=yes");
@@ -106,15 +116,15 @@ impl Program {
         option("PermitLocalCommand=no");
         option("ControlMaster=no");
         option("ControlPath=none");
-        if let Some(hosts) = hosts {
-            option(&format!("UserKnownHostsFile={}", hosts.path()));
+        if login.known_hosts.is_some() {
+            option(&format!("UserKnownHostsFile=${KNOWN_HOSTS}"));
             option("GlobalKnownHostsFile=none");
         }
-        if let Some(key) = key {
+        if login.key.is_some() {
             option("IdentitiesOnly=yes");
             option("IdentityAgent=none");
             option("PreferredAuthentications=publickey");
-            option(&format!("IdentityFile={}", key.path()));
+            option(&format!("IdentityFile=${KEY}"));
         }
         words.join(" ")
     }

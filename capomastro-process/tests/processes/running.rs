@@ -156,3 +156,16 @@ async fn whoever_keeps_the_pipes_holds_nobody_up() {
     assert_eq!((o.exit, &o.stdout[..]), (Exit::Code(5), &b"said\n"[..]));
     assert!(SystemClock.monotonic() < started.plus(Duration::from_secs(15)));
 }
+
+#[tokio::test]
+async fn a_secret_file_is_there_for_the_command_and_gone_after_it() {
+    let script = r#"cat "$KEY"; cat "$KEY"; stat -L -c %a "$KEY"; echo "$KEY""#;
+    let command = sh(script).secret_file("KEY", Secret::new("hunter2\n"));
+    let o = ProcessRunner::new().run(&command).await.unwrap();
+    assert_eq!(o.exit, Exit::Code(0), "{}", o.complaint());
+    let said = String::from_utf8(o.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(&lines[..3], ["hunter2", "hunter2", "600"]);
+    // Another thread's file may have got the number since; it does not hold the text.
+    assert_ne!(std::fs::read(lines[3]).unwrap_or_default(), b"hunter2\n");
+}

@@ -1,4 +1,4 @@
-//! Text that a program wants to read from a file: private keys and known hosts for ssh.
+//! Text that a program wants to read from a file: a private key, say.
 
 use capomastro_core::{Error, ErrorKind, Result};
 use std::{fmt, io};
@@ -7,7 +7,7 @@ use std::{fmt, io};
 ///
 /// On Linux it never touches a disk, so that nothing is left behind when this process is killed: the path leads to
 /// memory of this process. Elsewhere it is a file that only this user can read.
-pub(super) struct Handed {
+pub(crate) struct Handed {
     path: String,
     _held: Held,
 }
@@ -19,25 +19,24 @@ type Held = tempfile::NamedTempFile;
 
 impl Handed {
     /// Hands over `text`.
-    pub(super) fn over(what: &'static str, text: &str) -> Result<Self> {
-        Self::hold(what, text).map_err(|e| {
-            Error::new(ErrorKind::Unavailable, "text for ssh cannot be put where ssh can read it")
-                .with_context("what", what)
+    pub(crate) fn over(text: &str) -> Result<Self> {
+        Self::hold(text).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, "a text cannot be put where a program can read it as a file")
                 .with_source(e)
         })
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
     #[cfg(target_os = "linux")]
-    fn hold(what: &str, text: &str) -> io::Result<Self> {
+    fn hold(text: &str) -> io::Result<Self> {
         use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
         use std::{io::Write, os::fd::AsRawFd};
 
-        let fd = memfd_create(what, MemfdFlags::CLOEXEC)?;
+        let fd = memfd_create("capomastro", MemfdFlags::CLOEXEC)?;
         // ssh refuses a key that others may read.
         fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
         let mut file = std::fs::File::from(fd);
@@ -47,7 +46,7 @@ impl Handed {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn hold(_what: &str, text: &str) -> io::Result<Self> {
+    fn hold(text: &str) -> io::Result<Self> {
         use std::io::Write;
 
         let mut file = tempfile::NamedTempFile::new()?;
@@ -71,7 +70,7 @@ mod tests {
 
     #[test]
     fn it_can_be_read_often_until_it_is_dropped() {
-        let handed = Handed::over("test", "hunter2").unwrap();
+        let handed = Handed::over("hunter2").unwrap();
         for _ in 0..2 {
             assert_eq!(std::fs::read_to_string(handed.path()).unwrap(), "hunter2");
         }
