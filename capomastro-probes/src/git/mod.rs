@@ -29,18 +29,18 @@ mod source;
 
 pub use source::GitSource;
 
+use crate::remote::{http as web, ssh::SshLogin};
 use async_trait::async_trait;
 use capomastro_core::{
     Error, ErrorKind, Result,
     command::CommandRunner,
     model::{Observation, ProbeKey, Relation, Source},
     probe::{Ask, Probed, RevisionProbe},
-    secret::Secrets,
 };
 use file::{Looked, Question, Seen};
 use key::Remote;
 use listing::{Found, Listing, Wants};
-use program::{Program, SshLogin, Transport};
+use program::{Program, Transport};
 use sha2::{Digest, Sha256};
 use source::Spec;
 use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
@@ -146,7 +146,7 @@ impl GitProbeBuilder {
 
     /// The probe.
     pub fn build(self) -> GitProbe {
-        let http = self.http.map_or_else(http::client, Ok);
+        let http = self.http.map_or_else(|| web::client(protocol::AGENT), Ok);
         GitProbe {
             runner: self.runner,
             // Told when a source needs it: a machine without certificates can still look at files.
@@ -213,10 +213,7 @@ impl GitProbe {
                     .with_context("because", e)
                 })?;
                 let credentials = match &spec.login {
-                    Some(login) => Some(http::Credentials {
-                        username: login.username.clone(),
-                        password: first.secrets.resolve(&login.password).await?,
-                    }),
+                    Some(login) => Some(login.resolve(&first.secrets).await?),
                     None => None,
                 };
                 http::list(client, url, credentials.as_ref(), &wants, self.max_listing).await?
@@ -225,7 +222,8 @@ impl GitProbe {
                 daemon::list(host, *port, path, &wants, self.max_listing).await?
             }
             Remote::Ssh { argument, .. } => {
-                let login = ssh_login(spec, &first.secrets).await?;
+                let (key, hosts) = (spec.ssh_key.as_ref(), spec.known_hosts.as_ref());
+                let login = SshLogin::resolve(key, hosts, &first.secrets).await?;
                 self.run(Transport::Ssh, argument, &login, &wants, deadline).await?
             }
         };
@@ -249,14 +247,6 @@ impl GitProbe {
         let max = usize::try_from(self.max_listing).unwrap_or(usize::MAX);
         self.program.list(runner, transport, remote, login, wants, (deadline, max)).await
     }
-}
-
-async fn ssh_login(spec: &Spec, secrets: &Secrets) -> Result<SshLogin> {
-    let key = match &spec.ssh_key {
-        Some(key) => Some(secrets.resolve(key).await?),
-        None => None,
-    };
-    Ok(SshLogin { key, known_hosts: spec.known_hosts.clone() })
 }
 
 fn seen(listing: &Listing, name: &str) -> Option<Seen> {

@@ -4,19 +4,15 @@
 //! one that is meant.
 
 use super::{
-    listing::{Listing, Wants, shown},
+    listing::{Listing, Wants},
     protocol::refusal,
 };
+use crate::remote::{ssh::SshLogin, text::shown};
 use capomastro_core::{
     Error, ErrorKind, Result,
     command::{Command, CommandOutput, CommandRunner, Exit},
-    secret::Secret,
 };
 use std::{collections::BTreeMap, ffi::OsString, time::Duration};
-
-/// The variables that lead to the private key and to the known hosts.
-const KEY: &str = "CAPOMASTRO_SSH_KEY";
-const KNOWN_HOSTS: &str = "CAPOMASTRO_SSH_KNOWN_HOSTS";
 
 /// More refs than this are not named to the program: it lists everything, and what is not wanted is not kept.
 const MAX_NAMED: usize = 500;
@@ -28,13 +24,6 @@ pub(super) struct Program {
     pub(super) ssh: String,
     /// What the embedder adds to the environment, such as `SSH_AUTH_SOCK`.
     pub(super) env: BTreeMap<OsString, OsString>,
-}
-
-/// What an SSH server is to be met with.
-#[derive(Debug, Default)]
-pub(super) struct SshLogin {
-    pub(super) key: Option<Secret>,
-    pub(super) known_hosts: Option<String>,
 }
 
 /// Where the program looks.
@@ -69,13 +58,8 @@ impl Program {
             .env("SSH_ASKPASS_REQUIRE", "never")
             .env("GIT_ALLOW_PROTOCOL", if transport == Transport::Ssh { "ssh" } else { "file" })
             .env("GIT_SSH_VARIANT", "ssh")
-            .env("GIT_SSH_COMMAND", self.ssh_command(login));
-        if let Some(key) = &login.key {
-            command = command.secret_file(KEY, Secret::new(lines(key.expose())));
-        }
-        if let Some(hosts) = &login.known_hosts {
-            command = command.secret_file(KNOWN_HOSTS, Secret::new(lines(hosts)));
-        }
+            .env("GIT_SSH_COMMAND", login.command_line(&self.ssh));
+        command = login.hand_over(command);
         if transport == Transport::File {
             command = command.reads(remote);
         }
@@ -103,41 +87,6 @@ impl Program {
             _ => Err(complaint(&output)),
         }
     }
-
-    /// The line that git hands to a shell: constant words, a program that the embedder named, and paths that the runner
-    /// puts into variables.
-    fn ssh_command(&self, login: &SshLogin) -> String {
-        let mut words = vec![quoted(&self.ssh)];
-        let mut option = |text: &str| words.extend(["-o".to_owned(), format!("\"{text}\"")]);
-        option("BatchMode=yes");
-        option("StrictHostKeyChecking=yes");
-        option("ClearAllForwardings=yes");
-        option("ForwardAgent=no");
-        option("PermitLocalCommand=no");
-        option("ControlMaster=no");
-        option("ControlPath=none");
-        if login.known_hosts.is_some() {
-            option(&format!("UserKnownHostsFile=${KNOWN_HOSTS}"));
-            option("GlobalKnownHostsFile=none");
-        }
-        if login.key.is_some() {
-            option("IdentitiesOnly=yes");
-            option("IdentityAgent=none");
-            option("PreferredAuthentications=publickey");
-            option(&format!("IdentityFile=${KEY}"));
-        }
-        words.join(" ")
-    }
-}
-
-/// Text that ends with the end of a line, without which ssh reads no key.
-fn lines(text: &str) -> String {
-    format!("{}\n", text.replace("\r\n", "\n").trim_end())
-}
-
-/// One word for a shell.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// What the program's complaint means. Unknown ones are taken for passing faults.
@@ -220,12 +169,5 @@ mod tests {
             let e = complaint(&output);
             assert_eq!(e.kind(), kind, "{stderr}: {e}");
         }
-    }
-
-    #[test]
-    fn words_stay_words_for_a_shell() {
-        assert_eq!(quoted("/opt/my ssh"), "'/opt/my ssh'");
-        assert_eq!(quoted("a'b; date"), r"'a'\''b; date'");
-        assert_eq!(lines("a\r\nb"), "a\nb\n");
     }
 }
