@@ -5,10 +5,11 @@
 //! place that was asked for: a source names where it really is.
 
 use super::text::shown;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use capomastro_core::{Error, ErrorKind, Result, Retry, secret::Secret};
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER},
 };
 use std::time::Duration;
 use url::Url;
@@ -27,13 +28,19 @@ pub(crate) struct Credentials {
 
 impl Credentials {
     /// Whether they stand in `text`, as they are or as they are sent.
-    fn appear_in(&self, client: &Client, text: &str) -> bool {
+    fn appear_in(&self, text: &str) -> bool {
         let password = self.password.expose();
-        let sent =
-            client.get("http://localhost/").basic_auth(&self.username, Some(password)).build().ok().and_then(
-                |r| r.headers().get(AUTHORIZATION)?.to_str().ok()?.split(' ').next_back().map(str::to_owned),
-            );
-        !password.is_empty() && (text.contains(password) || sent.is_some_and(|s| text.contains(&s)))
+        let sent = BASE64_STANDARD.encode(format!("{}:{password}", self.username));
+        !password.is_empty() && (text.contains(password) || text.contains(&sent))
+    }
+
+    /// Hides an error that repeats them: a server may repeat what it was sent.
+    pub(crate) fn keep_out_of(&self, e: Error) -> Error {
+        if self.appear_in(&e.report()) {
+            return Error::new(e.kind(), "the server's complaint repeats our credentials and is not shown")
+                .with_retry(e.retry());
+        }
+        e
     }
 }
 
@@ -72,14 +79,11 @@ impl<'a> Place<'a> {
         Self { client, credentials, logged_in: false, base, what }
     }
 
-    /// Hides an error that repeats our credentials: a server may repeat what it was sent.
+    /// The error without our credentials.
     pub(crate) fn discreet(&self, e: Error) -> Error {
         match self.credentials {
-            Some(c) if c.appear_in(self.client, &e.report()) => {
-                Error::new(e.kind(), "the server's complaint repeats our credentials and is not shown")
-                    .with_retry(e.retry())
-            }
-            _ => e,
+            Some(c) => c.keep_out_of(e),
+            None => e,
         }
     }
 
