@@ -54,7 +54,9 @@ fn guarded(got: &Got) -> Answer {
         Some("broken") => Answer::Say(503, Vec::new(), Vec::new()),
         Some("busy") => Answer::Say(429, Vec::new(), Vec::new()),
         Some("forbidden") => Answer::Say(403, Vec::new(), Vec::new()),
-        Some("page") => Answer::Say(200, vec![("content-type", "text/html".into())], b"<html>\n<p>Log in</p>\n".into()),
+        Some("page") => {
+            Answer::Say(200, vec![("content-type", "text/html".into())], b"<html>\n<p>Log in</p>\n".into())
+        }
         Some("nothing") => Answer::Say(404, Vec::new(), Vec::new()),
         Some("guarded") if !got.headers.contains_key("authorization") => {
             Answer::Say(401, vec![("www-authenticate", "Basic realm=x".into())], Vec::new())
