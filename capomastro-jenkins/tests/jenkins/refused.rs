@@ -106,7 +106,7 @@ async fn a_hostile_answer_is_an_error_and_no_evidence() {
             assert_eq!(e.kind(), kind, "{fault:?} {path}: {e:?}");
             // And nothing has come of it.
             desk.jenkins.heal();
-            desk.clock.advance(crate::desk::seconds(100));
+            desk.clock.advance(seconds(100));
             assert_eq!(desk.see(&mut build).await, capomastro_core::launch::Seen::Running);
         }
     }
