@@ -7,7 +7,10 @@ use super::{
     listing::{Listing, Wants},
     protocol::refusal,
 };
-use crate::remote::{ssh::SshLogin, text::shown};
+use crate::remote::{
+    ssh::{self, SshLogin},
+    text::shown,
+};
 use capomastro_core::{
     Error, ErrorKind, Result,
     command::{Command, CommandOutput, CommandRunner, Exit},
@@ -93,27 +96,10 @@ impl Program {
 fn complaint(output: &CommandOutput) -> Error {
     let text = String::from_utf8_lossy(&output.stderr).to_ascii_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|p| text.contains(p));
-    let (kind, message) = if has(&["host key verification failed", "remote host identification has changed"])
-    {
-        (
-            ErrorKind::PermissionDenied,
-            "the server's host key is not known: check it, and give it as known_hosts in the source",
-        )
-    } else if has(&["permission denied (", "too many authentication failures", "no supported authentication"])
-    {
-        (ErrorKind::PermissionDenied, "the server does not accept our key: check user and ssh_key")
-    } else if has(&["error in libcrypto", "invalid format", "incorrect passphrase"]) {
-        (
-            ErrorKind::PermissionDenied,
-            "the private key cannot be read: give an OpenSSH key without passphrase",
-        )
+    let (kind, message) = if let Some(of_ssh) = ssh::complaint(&text) {
+        of_ssh
     } else if has(&["dubious ownership"]) {
         (ErrorKind::PermissionDenied, "the repository belongs to another user: let its owner run the probe")
-    } else if has(&["timed out", "timeout"]) {
-        (ErrorKind::TimedOut, "the server did not answer in time")
-    } else if has(&["could not resolve", "connection refused", "no route to host", "network is unreachable"])
-    {
-        (ErrorKind::Unavailable, "the server cannot be reached: check host and port")
     } else if has(&["is not a git command", "unknown option"]) {
         (ErrorKind::Unsupported, "the git program is too old: install git 2.28 or newer")
     } else if has(&["cannot run", "unable to fork", "not found\nfatal: could not read"]) {
