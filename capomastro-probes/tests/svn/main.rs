@@ -1,0 +1,1 @@
+//! The svn probe.
