@@ -88,7 +88,15 @@ impl Remote {
         }
     }
 
-    /// One text for all URLs that mean the same, which the svn program takes too. Holds no password.
+    /// The URL that the svn program is given: to it a port of ssh would be part of the host's name.
+    pub(super) fn for_program(&self) -> String {
+        match self {
+            Self::Ssh { user, host, path, .. } => format!("svn+ssh://{user}{host}{}", encoded(path)),
+            other => other.canonical(),
+        }
+    }
+
+    /// One text for all URLs that mean the same, which svnserve takes too. Holds no password.
     pub(super) fn canonical(&self) -> String {
         match self {
             Self::File(path) => file_url(path),

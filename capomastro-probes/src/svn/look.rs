@@ -161,7 +161,7 @@ impl SvnProbe {
                 let mut here = questions.iter().filter(|(_, s)| s.path == spec.path);
                 here.all(|(ask, spec)| ask.cursor == cursor_of(node) && is_at(ask, node, spec.with_date))
             };
-            let url = spec.remote.canonical();
+            let url = spec.remote.for_program();
             match self.program.info(runner, &url, &spec.path, means, limits, is_seen).await {
                 Ok(found) => drop(nodes.insert(spec.path.clone(), Ok(found))),
                 Err(Failed::This(e)) => {

@@ -146,11 +146,21 @@ pub(super) fn missing(e: Error) -> Error {
     if e.kind() != ErrorKind::NotFound {
         return e;
     }
+    no_program().with_source(e)
+}
+
+/// Whether a shell, here or on a server, found no program.
+pub(super) fn has_no_program(lower: &str) -> bool {
+    lower.lines().any(|l| {
+        l.ends_with("not found") && (l.contains("exec") || l.contains("svnserve") || l.contains("ssh"))
+    })
+}
+
+pub(super) fn no_program() -> Error {
     Error::new(
         ErrorKind::Unsupported,
         "a program of Subversion or ssh is not there: install it, or name it to the probe's builder",
     )
-    .with_source(e)
 }
 
 /// Whether the repository answered, and has nothing at the path.
@@ -204,6 +214,9 @@ fn complaint(output: &CommandOutput) -> Failed {
     let lower = text.to_ascii_lowercase();
     if let Some((kind, message)) = ssh::complaint(&lower) {
         return Failed::All(Error::new(kind, message).with_context("svn", shown(&said, 500)));
+    }
+    if has_no_program(&lower) {
+        return Failed::All(no_program().with_context("svn", shown(&said, 500)));
     }
     let codes = codes(&text);
     let e = refusal(&codes, &said);

@@ -5,7 +5,7 @@
 use super::{
     answer::{Nodes, refusal},
     conversation::{Conversation, Request, Step, Told},
-    program::{Program, codes, missing},
+    program::{Program, codes, has_no_program, missing, no_program},
     wire::Reader,
 };
 use crate::remote::{
@@ -91,11 +91,8 @@ fn ended_early(output: &CommandOutput) -> Error {
     let lower = text.to_ascii_lowercase();
     let (kind, message) = if let Some(of_ssh) = ssh::complaint(&lower) {
         of_ssh
-    } else if output.exit == Exit::Code(127) || lower.contains("not found") {
-        (
-            ErrorKind::Unsupported,
-            "there is no ssh program, or no svnserve on the server: install it, or name it to the probe's builder",
-        )
+    } else if output.exit == Exit::Code(127) || has_no_program(&lower) {
+        return no_program().with_context("said", shown(&output.complaint(), 500));
     } else if lower.contains("svnserve: e") {
         return refusal(&codes(&text), &text);
     } else {
