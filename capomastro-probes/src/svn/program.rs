@@ -78,7 +78,7 @@ impl Program {
         let mut info = match output.exit {
             Exit::Code(0) => info(&output.stdout)?,
             _ if is_not_there(&output) => return Ok(Found::Nothing),
-            _ => return Err(complaint(&output)),
+            _ => return Err(complaint(&output, means.credentials.is_some())),
         };
         if is_seen(&info.node) {
             return Ok(Found::Same);
@@ -97,7 +97,7 @@ impl Program {
                 }
                 // What is hidden from us cannot be told apart.
                 _ if said(&output).contains(&UNRELATED) => {}
-                _ => return Err(complaint(&output)),
+                _ => return Err(complaint(&output, means.credentials.is_some())),
             }
         }
         Ok(Found::from(Some(info.node)))
@@ -207,7 +207,7 @@ pub(super) fn codes(text: &str) -> Vec<u64> {
 }
 
 /// What a complaint of the svn program means.
-fn complaint(output: &CommandOutput) -> Failed {
+fn complaint(output: &CommandOutput, logs_in: bool) -> Failed {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
     let said = lines[lines.len().saturating_sub(4)..].join(" | ");
@@ -220,7 +220,7 @@ fn complaint(output: &CommandOutput) -> Failed {
     }
     let codes = codes(&text);
     let e = refusal(&codes, &said);
-    if codes.contains(&NO_LOGIN) || lower.contains("authentication error") {
+    if logs_in && (codes.contains(&NO_LOGIN) || lower.contains("authentication error")) {
         return Failed::All(e);
     }
     e.into()

@@ -122,7 +122,7 @@ fn config(dir: &str, repo: &str, port: u16) -> String {
     let parent = repo.strip_suffix("/r").unwrap();
     format!(
         "{modules}ServerRoot {dir}\nPidFile {dir}/pid\nErrorLog {dir}/errors\nMutex file:{dir}\nServerName localhost\n\
-         Listen 127.0.0.1:{port}\nUser www-data\nGroup www-data\nStartServers 1\nThreadsPerChild 8\nMaxRequestWorkers 8\n\
+         Listen 127.0.0.1:{port}\nKeepAlive Off\nUser www-data\nGroup www-data\nStartServers 1\nThreadsPerChild 8\nMaxRequestWorkers 8\n\
          CustomLog {dir}/log \"%m %U %>s %u\"\n
          <Location /svn>\nDAV svn\nSVNPath {repo}\n</Location>\n\
          <Location /all>\nDAV svn\nSVNParentPath {parent}\n</Location>\n\

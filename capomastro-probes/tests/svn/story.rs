@@ -8,12 +8,11 @@ use super::{
     serve, ssh,
 };
 use capomastro_core::{model::Relation, probe::Probed};
-use capomastro_probes::svn::{SvnProbe, SvnProbeBuilder, SvnRevision, SvnSource};
+use capomastro_probes::svn::{SvnProbe, SvnRevision, SvnSource};
 
 /// A URL of the repository, and a probe for it.
 struct Way {
     url: String,
-    builder: SvnProbeBuilder,
     probe: SvnProbe,
     tells_history: bool,
 }
@@ -39,9 +38,9 @@ impl Told {
         let mut ways = Vec::new();
         for (url, tells_history) in urls {
             for always in [false, true] {
-                let builder = SvnProbe::builder().runner(Remembering::new()).ssh(&ssh).always_program(always);
-                let probe = builder.clone().build();
-                ways.push(Way { url: url.clone(), builder, probe, tells_history: tells_history && !always });
+                let builder = SvnProbe::builder().runner(Remembering::new()).ssh(&ssh);
+                let probe = builder.always_program(always).build();
+                ways.push(Way { url: url.clone(), probe, tells_history: tells_history && !always });
             }
         }
         Some(Self { repo, apache, ways })
@@ -104,8 +103,6 @@ impl Told {
     fn replaced(&mut self) {
         if let Some(apache) = &mut self.apache {
             apache.restart(&self.repo);
-            // It has hung up.
-            self.ways.iter_mut().for_each(|way| way.probe = way.builder.clone().build());
         }
     }
 }
@@ -117,7 +114,7 @@ fn encoded(path: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn told_in_every_way() {
-    let Some(mut told) = Told::new() else { return };
+    let Some(told) = Told::new() else { return };
 
     // Nothing was ever committed.
     told.at("", 0, None).await;
