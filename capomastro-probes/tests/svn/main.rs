@@ -12,6 +12,7 @@ mod local;
 mod repo;
 #[path = "../git/runner.rs"]
 mod runner;
+mod schedule;
 mod serve;
 mod ssh;
 mod story;
