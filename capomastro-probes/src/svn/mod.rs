@@ -11,6 +11,10 @@
 //! not show) is asked of `svn info`, and all is asked of it if the builder [says so](SvnProbeBuilder::always_program).
 //! Programs are run by a [`CommandRunner`].
 //!
+//! A look at a repository on this machine runs nothing as long as nothing was committed to it since its last observation: the
+//! cursor tells. All paths below one URL are looked at together: in one run, on one connection, or path by path over HTTP
+//! and through `svn info`.
+//!
 //! A revision is the last one in which the path or something below it changed, with the UUID of its repository: see
 //! [`SvnRevision`]. So a path that was deleted and made anew, replaced by a copy of something else, or that went back to an
 //! older state is a change like any other, as is another repository at the same URL. No change are commits elsewhere in the
@@ -104,7 +108,7 @@ impl SvnProbeBuilder {
     }
 
     /// Whether everything is asked of the svn program, so that a look is made where the runner is: inside a container,
-    /// say. Not so unless given.
+    /// say. Not so unless given. The packages `subversion` and, for `svn+ssh`, `openssh-client` are needed there.
     #[must_use]
     pub const fn always_program(mut self, always: bool) -> Self {
         self.always_program = always;
