@@ -29,9 +29,7 @@ pub(crate) struct Apache {
 impl Apache {
     /// None if Apache or its module for Subversion is not installed.
     pub(crate) fn serve(repo: &Repo) -> Option<Self> {
-        if !is_there("/usr/lib/apache2/modules/mod_dav_svn.so", "libapache2-mod-svn")
-            || !is_there("/usr/sbin/apache2", "apache2-bin")
-        {
+        if !is_installed() {
             return None;
         }
         let dir = TempDir::new().unwrap();
@@ -74,6 +72,12 @@ impl Drop for Apache {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Whether Apache and its module for Subversion are installed; a test that needs them is skipped, loudly, if not.
+pub(crate) fn is_installed() -> bool {
+    is_there("/usr/lib/apache2/modules/mod_dav_svn.so", "libapache2-mod-svn")
+        && is_there("/usr/sbin/apache2", "apache2-bin")
 }
 
 fn start(dir: &TempDir, repo: &std::path::Path, port: Option<u16>) -> (Child, u16) {
