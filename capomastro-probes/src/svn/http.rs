@@ -6,7 +6,7 @@ use super::{
     answer::{Failed, Found, Origin, nonsense},
     dav::{self, Elsewhere},
 };
-use crate::remote::http::{Credentials, Place, body, send};
+use crate::remote::http::{Credentials, Place, body, content_type, send};
 use capomastro_core::Result;
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode,
@@ -51,6 +51,9 @@ async fn ask(place: &mut Place<'_>, path: &str, logs_in: bool, max: u64) -> Resu
         }
         StatusCode::UNAUTHORIZED if logs_in => return Err(Failed::All(place.refusal(&response))),
         _ => return Err(place.refusal(&response).into()),
+    }
+    if content_type(response.headers()) == "text/html" {
+        return Err(nonsense("a web page, perhaps to log in,").into());
     }
     let mut seen = dav::properties(&read(response, max).await?)?;
     if let Some(elsewhere) = &seen.elsewhere {

@@ -1,6 +1,9 @@
 //! Apache with mod_dav_svn: a process of the test's own, with a configuration of its own.
 
-use super::repo::{Repo, clean, is_there};
+use super::{
+    asking::until,
+    repo::{Repo, clean, is_there},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
@@ -58,13 +61,14 @@ impl Apache {
         format!("http://127.0.0.1:{}/{location}", self.port)
     }
 
-    /// The lines of its log: method, path and status of each request so far.
-    pub(crate) fn log(&self) -> Vec<String> {
-        fs::read_to_string(self.dir.path().join("log"))
-            .unwrap_or_default()
-            .lines()
-            .map(str::to_owned)
-            .collect()
+    /// Method, path, status and user of each request so far, once there are `count`: it answers before it writes its log.
+    pub(crate) async fn requests(&self, count: usize) -> Vec<String> {
+        let read = || {
+            let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            log.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        until(|| read().len() >= count).await;
+        read()
     }
 }
 

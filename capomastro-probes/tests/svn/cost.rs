@@ -62,7 +62,7 @@ async fn many_paths_are_one_look() {
 
     if let Some(apache) = Apache::serve(&repo) {
         fifty(&probe, &repo, &apache.url("svn")).await;
-        assert_eq!(apache.log().len(), 50);
+        assert_eq!(apache.requests(50).await.len(), 50);
     }
     assert_eq!(runner.commands().len(), 2);
 }
@@ -75,11 +75,14 @@ async fn a_path_behind_http_is_one_request() {
     repo.commit(&["cp", "HEAD", "trunk", "b/x"]);
     let source = |path: &str| ask_for(SvnSource::new(apache.url("svn")).path(path));
     seen(&SvnProbe::new(), source("trunk")).await;
-    assert_eq!(apache.log(), ["PROPFIND /svn/trunk 207 -"]);
+    assert_eq!(apache.requests(1).await, ["PROPFIND /svn/trunk 207 -"]);
     // What was last changed elsewhere costs a second one.
     let seen = seen(&SvnProbe::new(), source("b/x/sub")).await;
     assert_eq!(seen.display.as_deref(), Some("r2 (/trunk/sub)"));
-    assert_eq!(apache.log()[1..], ["PROPFIND /svn/b/x/sub 207 -", "REPORT /svn/!svn/ver/3/b/x/sub 200 -"]);
+    assert_eq!(
+        apache.requests(3).await[1..],
+        ["PROPFIND /svn/b/x/sub 207 -", "REPORT /svn/!svn/ver/3/b/x/sub 200 -"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,12 +102,15 @@ async fn apache_is_answered() {
     let Some(repo) = with_secrets() else { return };
     let Some(apache) = Apache::serve(&repo) else { return };
     doors(&apache.url("guarded"), &apache.url("authz")).await;
-    let before = apache.log().len();
+    // Who stops it waits until all is in its log.
+    let mut apache = apache;
+    apache.restart(&repo);
+    let before = apache.requests(1).await.len();
     let asks: Vec<Ask> = (0..20).map(|n| login(&apache.url("guarded"), &format!("p{n}"), "wrong")).collect();
     let answers = SvnProbe::new().probe(&asks).await;
     assert!(answers.iter().all(|a| a.as_ref().is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)));
     // Once without the password, which is not sent unasked in clear text, and once with it.
-    assert_eq!(apache.log().len(), before + 2);
+    assert_eq!(apache.requests(before + 2).await.len(), before + 2);
 }
 
 /// What needs more than a password in clear text is left to the svn program.
