@@ -82,6 +82,7 @@ pub fn detect(state: &DependencyState, look: &Look, answer: &Answer, now: Timest
                 kind: ErrorKind::Internal,
                 permanent: false,
                 message: "the probe says that nothing changed, but nothing was seen before".into(),
+                retry_after: None,
             };
             next.health = failing(&state.health, &failure, now);
             Detection::Failed
@@ -201,7 +202,7 @@ mod tests {
 
     fn failed(permanent: bool) -> Answer {
         let kind = if permanent { ErrorKind::PermissionDenied } else { ErrorKind::Unavailable };
-        Answer::Failed(ProbeFailure { kind, permanent, message: format!("{kind:?}") })
+        Answer::Failed(ProbeFailure { kind, permanent, message: format!("{kind:?}"), retry_after: None })
     }
 
     fn new() -> DependencyState {

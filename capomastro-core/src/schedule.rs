@@ -19,6 +19,8 @@ pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
 pub const MAX_INTERVAL: Duration = Duration::from_secs(366 * 86_400);
 /// The longest back-off.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(3_600);
+/// Of how long a source has been still, the part after which it is looked at again.
+const STILLNESS: u32 = 8;
 /// The longest cron expression, in bytes.
 const MAX_EXPRESSION: usize = 200;
 
@@ -33,6 +35,18 @@ pub enum Schedule {
     /// At this interval, 1 s to 366 days, with a stable phase of up to 10 % of it.
     #[serde(with = "humantime_serde")]
     Every(Duration),
+    /// Looks only: after an eighth of the time for which the source has been still, but within these bounds. One that
+    /// moves often is looked at often, one that sleeps seldom, and one that has just moved soon, since changes come in
+    /// swarms. As long as it can be looked at, a change is seen within `longest`, whenever it comes, and the time that the
+    /// look itself takes. What is learnt is kept nowhere: it follows from when the source last moved.
+    Adaptive {
+        /// No two looks are closer together, triggers aside. From 1 s.
+        #[serde(with = "humantime_serde")]
+        shortest: Duration,
+        /// The promise. Looks lie up to 10 % closer together, so that they are spread. Up to 366 days.
+        #[serde(with = "humantime_serde")]
+        longest: Duration,
+    },
     /// At the times of a five-field cron expression in a time zone.
     ///
     /// A fixed time of day that the clocks skip is due right after the gap, one that they repeat is due once, the first
@@ -57,6 +71,16 @@ impl Schedule {
             Self::Every(interval) if (MIN_INTERVAL..=MAX_INTERVAL).contains(interval) => Ok(()),
             Self::Every(interval) => Err(Error::config("an interval is out of range: give 1s to 366d")
                 .with_context("interval", humantime_serde::re::humantime::format_duration(*interval))),
+            Self::Adaptive { shortest, longest }
+                if MIN_INTERVAL <= *shortest && shortest <= longest && *longest <= MAX_INTERVAL =>
+            {
+                Ok(())
+            }
+            Self::Adaptive { shortest, longest } => Err(Error::config(
+                "the bounds of an adaptive interval are out of range or in the wrong order: give 1s to 366d",
+            )
+            .with_context("shortest", humantime_serde::re::humantime::format_duration(*shortest))
+            .with_context("longest", humantime_serde::re::humantime::format_duration(*longest))),
             Self::Cron { expression, zone } => {
                 let cron = parse(expression)?;
                 let zone = parse_zone(zone)?;
@@ -122,6 +146,8 @@ pub fn next_due(
             let since_tick = now.signed_duration_since(first).num_microseconds()?.rem_euclid(micros);
             Some(now.trunc_subsecs(6).checked_add_signed(TimeDelta::microseconds(micros - since_tick))?)
         }
+        // Without knowing the source, the promise.
+        Schedule::Adaptive { longest, .. } => next_due(&Schedule::Every(*longest), anchor, id, now),
         Schedule::Cron { expression, zone } => {
             next_cron(&parse(expression).ok()?, parse_zone(zone).ok()?, now)
         }
@@ -148,6 +174,16 @@ pub fn phase(id: DependencyId, interval: Duration) -> Duration {
     let hash = mixed ^ (mixed >> 31);
     let span = u64::try_from(interval.as_micros() / 10).unwrap_or(u64::MAX).max(1);
     Duration::from_micros(hash % span)
+}
+
+/// How long to wait for the next look at a source that has been `still` for so long, in an adaptive interval with these
+/// bounds. Up to 10 % less than the rule says, the same for one `id`, so that sources which moved together are not looked
+/// at together for ever.
+pub fn adaptive(shortest: Duration, longest: Duration, still: Duration, id: DependencyId) -> Duration {
+    let shortest = shortest.clamp(MIN_INTERVAL, MAX_INTERVAL);
+    let longest = longest.clamp(shortest, MAX_INTERVAL);
+    let interval = (still / STILLNESS).clamp(shortest, longest);
+    interval.saturating_sub(phase(id, interval)).max(shortest)
 }
 
 /// How long to wait after this many failures in a row: `base` after the first, doubled each time, up to an hour; an hour
@@ -191,9 +227,63 @@ mod tests {
         next_due(schedule, sample::at(0), sample::dependency(1), now)
     }
 
+    fn between(shortest: u64, longest: u64) -> Schedule {
+        let (shortest, longest) = (Duration::from_secs(shortest), Duration::from_secs(longest));
+        Schedule::Adaptive { shortest, longest }
+    }
+
+    #[test]
+    fn an_adaptive_interval_follows_how_long_the_source_is_still() {
+        let interval = |still: u64| {
+            let (shortest, longest) = (Duration::from_secs(30), Duration::from_secs(900));
+            adaptive(shortest, longest, Duration::from_secs(still), sample::dependency(1)).as_secs_f64()
+        };
+        for (still, least, most) in [
+            (0, 30.0, 30.0),
+            (60, 30.0, 30.0),
+            (240, 30.0, 30.0),
+            (800, 90.0, 100.0),
+            (7_200, 810.0, 900.0),
+            (7_199, 809.0, 900.0),
+            (DAY * 365, 810.0, 900.0),
+            (u64::MAX, 810.0, 900.0),
+        ] {
+            assert!((least..=most).contains(&interval(still)), "{still}: {}", interval(still));
+        }
+        // It is the same each time, and differs between sources.
+        let of = |n| {
+            adaptive(
+                Duration::from_secs(1),
+                Duration::from_secs(900),
+                Duration::from_secs(DAY),
+                sample::dependency(n),
+            )
+        };
+        assert_eq!(of(1), of(1));
+        assert!((1..=20).map(of).collect::<BTreeSet<_>>().len() > 15);
+    }
+
+    proptest! {
+        #[test]
+        fn an_adaptive_interval_keeps_its_bounds_and_grows_with_stillness(
+            shortest in 1_u64..10_000, more in 0_u64..1_000_000, still in 0_u64..100_000_000, later in 0_u64..1_000_000, id in 0_u128..50,
+        ) {
+            let (low, high) = (Duration::from_secs(shortest), Duration::from_secs(shortest + more));
+            let at = |still| adaptive(low, high, Duration::from_secs(still), sample::dependency(id));
+            prop_assert!(at(still) >= low && at(still) <= high);
+            // Within the spread.
+            prop_assert!(at(still + later) >= at(still).mul_f64(0.89));
+            // What moved is looked at as soon as it may be.
+            prop_assert_eq!(at(0), low);
+        }
+    }
+
     #[test]
     fn what_can_be_followed_is_valid() {
         for good in [
+            between(1, 1),
+            between(30, 900),
+            between(1, 366 * DAY),
             Schedule::Never,
             every(1),
             every(366 * DAY),
@@ -212,6 +302,9 @@ mod tests {
     fn what_cannot_be_followed_is_refused_with_what_to_do() {
         for (bad, advice) in [
             (Schedule::Every(Duration::ZERO), "give 1s to 366d"),
+            (between(0, 10), "give 1s to 366d"),
+            (between(11, 10), "wrong order"),
+            (between(10, 367 * DAY), "give 1s to 366d"),
             (Schedule::Every(Duration::from_millis(999)), "give 1s to 366d"),
             (every(366 * DAY + 1), "give 1s to 366d"),
             (cron("", "UTC"), "give five fields"),
@@ -230,7 +323,7 @@ mod tests {
             let e = bad.validate().unwrap_err();
             assert_eq!(e.kind(), crate::ErrorKind::InvalidConfig, "{bad:?}");
             assert!(e.to_string().contains(advice), "{bad:?}: {e}");
-            if !matches!(bad, Schedule::Every(_)) {
+            if !matches!(bad, Schedule::Every(_) | Schedule::Adaptive { .. }) {
                 assert_eq!(due(&bad, sample::at(0)), None, "{bad:?}");
             }
         }

@@ -2,8 +2,9 @@
 
 use crate::{
     model::{Build, BuildId, DependencyState, Health, Paused, Phase, Policy, RetryReason, Revision, Settled},
+    schedule::{Schedule, adaptive},
     store::{DueRow, Lane},
-    time::{Timestamp, later},
+    time::{Timestamp, later, until},
 };
 use std::time::Duration;
 
@@ -91,6 +92,16 @@ pub enum WhyNotBuilding {
         /// How it ended.
         phase: Phase,
     },
+    /// What is there is built, or was taken as it is; and since the policy's interval is
+    /// [adaptive](crate::schedule::Schedule::Adaptive), a change that comes now is seen at the next look.
+    Still {
+        /// Since when the source has not moved.
+        since: Timestamp,
+        /// How far looks are apart by now.
+        interval: Duration,
+        /// When the next one is due.
+        next_look: Option<Timestamp>,
+    },
     /// What is there is built, or was taken as it is.
     UpToDate,
 }
@@ -168,7 +179,14 @@ pub fn why_not_building(
         Some((build, phase)) if is_owed_to(state, *build) && *phase != Phase::Succeeded => {
             WhyNotBuilding::LastBuildFailed { build: *build, phase: *phase }
         }
-        _ => WhyNotBuilding::UpToDate,
+        _ => match policy.look {
+            Schedule::Adaptive { shortest, longest } => WhyNotBuilding::Still {
+                since: observed.moved_at,
+                interval: adaptive(shortest, longest, until(observed.moved_at, now), state.id),
+                next_look: look.map(|l| l.due_at),
+            },
+            _ => WhyNotBuilding::UpToDate,
+        },
     }
 }
 

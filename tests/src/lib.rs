@@ -156,6 +156,14 @@ impl Stage {
         }
     }
 
+    /// Lets time pass in steps of this length.
+    pub async fn pass_by(&self, step: Duration, steps: usize) {
+        for _ in 0..steps {
+            self.clock.advance(step);
+            self.settle().await;
+        }
+    }
+
     /// Lets time pass until something is true, and fails if it is not within this many seconds.
     pub async fn pass_until(&self, seconds: u64, mut holds: impl AsyncFnMut(&Self) -> bool) {
         for _ in 0..seconds {

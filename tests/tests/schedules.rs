@@ -9,7 +9,7 @@ use capomastro_core::{
     model::{Health, Policy, ProbeKey, ReceiptState, Source, Trigger},
     probe::{Ask, Probed, RevisionProbe},
     schedule::Schedule,
-    scheduler::DependencySpec,
+    scheduler::{DependencySpec, TriggerRequest},
     why::WhyNotBuilding,
 };
 use capomastro_testkit::{ControllableLauncher, ScriptedProbe};
@@ -348,8 +348,7 @@ async fn a_crash_in_a_look_is_looked_at_again() {
     s.probe.set("lib", "r1");
     s.probe.hang("lib");
     s.define("lib", &[], each_minute()).await;
-    let receipt =
-        s.scheduler.trigger("lib", capomastro_core::scheduler::TriggerRequest::push()).await.unwrap();
+    let receipt = s.scheduler.trigger("lib", TriggerRequest::push()).await.unwrap();
     assert!(!tick_for(&s, 10).await, "dropped in the middle");
     s.probe.release("lib");
     let other = s.again();
@@ -500,4 +499,112 @@ async fn a_clock_that_is_set_during_a_build_stops_nothing() {
         s.pass(100).await;
         assert_eq!(s.built("lib"), ["r1", "r2"], "{days}");
     }
+}
+
+/// Looks at a source from 30 s to 15 min apart.
+fn adaptive() -> Policy {
+    Policy::default().with_look_adaptive(Duration::from_secs(30), Duration::from_secs(900))
+}
+
+#[tokio::test]
+async fn a_source_that_sleeps_is_looked_at_seldom_and_one_that_moves_often() {
+    let s = stage();
+    for name in ["sleepy", "busy"] {
+        s.probe.set(name, "r0");
+        s.scheduler.apply(&plain_spec(name, adaptive())).await.unwrap();
+    }
+    s.settle().await;
+    // Three days, in which one moves every ten minutes.
+    for n in 1..=432 {
+        s.probe.set("busy", &format!("r{n}"));
+        s.pass_by(Duration::from_secs(10), 60).await;
+    }
+    let (sleepy, busy) = (s.probe.asked("sleepy"), s.probe.asked("busy"));
+    // Every 15 min would be 288 looks, every 30 s 8,640.
+    assert!((280..=400).contains(&sleepy), "{sleepy}");
+    assert!((4_000..=8_640).contains(&busy), "{busy}");
+    assert_eq!(s.built("busy").len(), 433, "each change is seen");
+}
+
+#[tokio::test]
+async fn a_change_is_seen_within_the_promise_whenever_it_comes() {
+    let s = stage();
+    s.probe.set("lib", "r0");
+    s.scheduler.apply(&plain_spec("lib", adaptive())).await.unwrap();
+    s.settle().await;
+    for n in 1..=20 {
+        // Still for a day, and then at any moment between two looks.
+        s.pass_by(Duration::from_secs(60), 1_440).await;
+        s.pass_by(Duration::from_secs(47), n).await;
+        s.probe.set("lib", &format!("r{n}"));
+        let before = s.built("lib").len();
+        s.pass_by(Duration::from_secs(10), 91).await;
+        assert_eq!(s.built("lib").len(), before + 1, "change {n} within 910 s");
+    }
+}
+
+#[tokio::test]
+async fn an_adaptive_interval_is_explained_and_outlives_a_restart() {
+    let s = stage();
+    s.probe.set("lib", "r0");
+    s.scheduler.apply(&plain_spec("lib", adaptive())).await.unwrap();
+    s.pass(10).await;
+    let said = |why: WhyNotBuilding| match why {
+        WhyNotBuilding::Still { interval, next_look, .. } => (interval, next_look.unwrap()),
+        other => panic!("{other:?}"),
+    };
+    let (interval, next_look) = said(s.why("lib").await);
+    assert_eq!(interval, Duration::from_secs(30));
+    let now = s.status("lib").await.at;
+    assert!(next_look > now && next_look <= now + interval);
+    s.pass_by(Duration::from_secs(30), 2_880).await;
+    let (interval, _) = said(s.why("lib").await);
+    assert!((810..=900).contains(&interval.as_secs()), "{interval:?}");
+
+    // Another process knows what the first has learnt.
+    let other = s.another(1, |b| b);
+    let asked = s.probe.asked("lib");
+    for _ in 0..360 {
+        other.clock.advance(Duration::from_secs(10));
+        other.settle().await;
+    }
+    assert!((4..=5).contains(&(s.probe.asked("lib") - asked)), "an hour at 13.5 to 15 min");
+    // Somebody who knows better is heard at once, and what moved is looked at often again.
+    s.probe.set("lib", "r1");
+    other.scheduler.trigger("lib", TriggerRequest::push()).await.unwrap();
+    other.settle().await;
+    assert_eq!(s.built("lib").len(), 2);
+    let asked = s.probe.asked("lib");
+    for _ in 0..30 {
+        other.clock.advance(Duration::from_secs(10));
+        other.settle().await;
+    }
+    assert!(s.probe.asked("lib") - asked >= 9, "{}", s.probe.asked("lib") - asked);
+}
+
+/// The promise holds as far as the other side lets it.
+#[tokio::test]
+async fn a_server_that_wants_to_be_left_alone_is() {
+    let s = stage();
+    s.probe.set("lib", "r0");
+    s.scheduler.apply(&plain_spec("lib", adaptive())).await.unwrap();
+    s.pass(10).await;
+    s.probe.leave_alone("lib", Duration::from_secs(2_000));
+    s.pass(60).await;
+    let asked = s.probe.asked("lib");
+    s.pass_by(Duration::from_secs(10), 190).await;
+    assert_eq!(s.probe.asked("lib"), asked, "it asked for 2,000 s");
+    s.probe.heal("lib");
+    s.probe.set("lib", "r1");
+    s.pass_by(Duration::from_secs(10), 20).await;
+    assert_eq!(s.built("lib").len(), 2);
+}
+
+#[tokio::test]
+async fn builds_regardless_are_not_adaptive() {
+    let s = stage();
+    let policy = adaptive().with_build_regardless(adaptive().look);
+    let e = s.scheduler.apply(&plain_spec("lib", policy)).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::InvalidConfig);
+    assert!(e.report().contains("build_regardless"), "{}", e.report());
 }

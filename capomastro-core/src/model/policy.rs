@@ -289,6 +289,13 @@ impl Policy {
         self.with_look(Schedule::Every(interval))
     }
 
+    /// Looks for a change at an interval that follows the source: seldom while it sleeps, often while it moves, so that a
+    /// change is seen within `longest`; see [`Schedule::Adaptive`].
+    #[must_use]
+    pub fn with_look_adaptive(self, shortest: Duration, longest: Duration) -> Self {
+        self.with_look(Schedule::Adaptive { shortest, longest })
+    }
+
     /// Checks that each value is within its range.
     ///
     /// # Errors
@@ -309,6 +316,11 @@ impl Policy {
         };
         self.look.validate().map_err(|e| e.with_context("field", "policy.look"))?;
         self.build_regardless.validate().map_err(|e| e.with_context("field", "policy.build_regardless"))?;
+        if matches!(self.build_regardless, Schedule::Adaptive { .. }) {
+            return Err(Error::config(
+                "policy.build_regardless cannot be adaptive, since it does not look at the source: give every or cron",
+            ));
+        }
         if !self.on_held.is_in_range() {
             return Err(Error::config("policy.on_held.queue.max is out of range: give 1 to 1,000"));
         }

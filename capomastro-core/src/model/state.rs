@@ -186,6 +186,8 @@ pub struct ProbeFailure {
     pub permanent: bool,
     /// The report, without secrets.
     pub message: String,
+    /// How long the other side asks to be left alone.
+    pub retry_after: Option<std::time::Duration>,
 }
 
 /// A build of a revision that a person named stands, although another one is accounted.

@@ -2,7 +2,7 @@
 
 use super::{Inner, apply::Applying, commit::Attempts};
 use crate::{
-    Error, Result,
+    Error, Result, Retry,
     decide::{Context, Decided, Decision, LockView, Occasion, evaluate, is_steady},
     detect::{Answer, Detection, Look, detect},
     error::ErrorKind,
@@ -12,7 +12,7 @@ use crate::{
         ReceiptId, StoredTrigger, Trigger,
     },
     probe::Ask,
-    schedule::{Schedule, backoff, next_due},
+    schedule::{Schedule, adaptive, backoff, next_due},
     store::{Claim, Draft, DueChange, Key, Lane, Task},
     time::{Monotonic, Timestamp, later, until},
     track::printable,
@@ -141,7 +141,7 @@ impl Inner {
         {
             return Some((item, answer));
         }
-        let after = self.next_look(dependency, state, Detection::Seen, None, now);
+        let after = self.next_look(dependency, state, Detection::Seen, (None, None), now);
         let mut claim = item.claim;
         let note = count(ran(std::mem::take(&mut claim.note), now), Decision::Unchanged.name());
         self.give_back(claim, after, note);
@@ -309,7 +309,12 @@ impl Inner {
         } else {
             draft.put(crate::store::Record::State(state.clone()));
         }
-        let after = self.next_look(&applying.dependency, &state, detected.detection, look_within, now);
+        let left_alone = match answer {
+            Answer::Failed(failure) => failure.retry_after,
+            Answer::Probed(_) => None,
+        };
+        let within = (look_within, left_alone);
+        let after = self.next_look(&applying.dependency, &state, detected.detection, within, now);
         let mut note = decided
             .iter()
             .filter(|d| d.counted)
@@ -358,17 +363,23 @@ impl Inner {
         Some(receipt)
     }
 
-    /// When to look again.
+    /// When to look again: within so long at the latest, and not before the other side wants to be asked.
     fn next_look(
         &self,
         dependency: &Dependency,
         state: &DependencyState,
         detection: Detection,
-        within: Option<Duration>,
+        (within, left_alone): (Option<Duration>, Option<Duration>),
         now: Timestamp,
     ) -> Duration {
-        let scheduled = next_due(&dependency.policy.look, dependency.created_at, dependency.id, now)
-            .map_or(NEVER, |at| until(now, at));
+        let scheduled = match dependency.policy.look {
+            Schedule::Adaptive { shortest, longest } => {
+                let moved_at = state.observed.as_ref().map_or(dependency.created_at, |o| o.moved_at);
+                adaptive(shortest, longest, until(moved_at, now), dependency.id)
+            }
+            _ => next_due(&dependency.policy.look, dependency.created_at, dependency.id, now)
+                .map_or(NEVER, |at| until(now, at)),
+        };
         // One that is due and could not be decided waits for the looks that are due anyhow, and for its own next time.
         let regardless = match state.regardless_due {
             Some(at) if at > now => Some(at),
@@ -382,9 +393,10 @@ impl Inner {
             (Detection::Failed, Health::Failing { failures, kind, .. }) => {
                 let base = match dependency.policy.look {
                     Schedule::Every(interval) => interval,
+                    Schedule::Adaptive { shortest, .. } => shortest,
                     _ => Duration::from_secs(60),
                 };
-                backoff(*failures, base, is_permanent_name(kind))
+                backoff(*failures, base, is_permanent_name(kind)).max(left_alone.unwrap_or_default())
             }
             (Detection::NotFound { twice: false }, _) => LOOK_AGAIN.min(scheduled),
             _ => scheduled.min(regardless).min(within.unwrap_or(NEVER)),
@@ -438,11 +450,18 @@ pub(super) fn count(mut note: Note, name: &str) -> Note {
     note
 }
 
+/// The longest time for which a source is left alone because its server asks for that.
+const MAX_LEFT_ALONE: Duration = Duration::from_secs(86_400);
+
 pub(super) fn failed(error: &Error) -> Answer {
     Answer::Failed(ProbeFailure {
         kind: error.kind(),
         permanent: PERMANENT.contains(&error.kind()),
         message: error.report(),
+        retry_after: match error.retry() {
+            Retry::After(wait) => Some(wait.min(MAX_LEFT_ALONE)),
+            _ => None,
+        },
     })
 }
 

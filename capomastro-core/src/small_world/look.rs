@@ -181,6 +181,7 @@ fn answer_of(sight: Sight) -> Answer {
                 kind: ErrorKind::Unavailable,
                 permanent: false,
                 message: "the host does not answer".into(),
+                retry_after: None,
             });
         }
     })

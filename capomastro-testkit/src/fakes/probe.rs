@@ -3,7 +3,7 @@
 use super::world::World;
 use async_trait::async_trait;
 use capomastro_core::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, Retry,
     model::{Observation, ProbeKey, Relation, Revision, Source},
     probe::{Ask, Probed, RevisionProbe},
 };
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 /// A probe over a made-up world of sources, each known by a name. Clones share one world.
@@ -51,6 +52,7 @@ struct Scripted {
     relations: Vec<(Revision, Revision, Relation)>,
     failures: VecDeque<ErrorKind>,
     broken: Option<ErrorKind>,
+    left_alone: Option<Duration>,
     says_nothing: bool,
     hanging: bool,
     says_same: bool,
@@ -144,9 +146,15 @@ impl ScriptedProbe {
         self.script(name, |s| s.broken = Some(kind));
     }
 
+    /// Every probe of the source fails, because it is asked too often, and is to be asked again after this time, until
+    /// [`heal`](Self::heal).
+    pub fn leave_alone(&self, name: &str, wait: Duration) {
+        self.script(name, |s| s.left_alone = Some(wait));
+    }
+
     /// Probes of the source fail no longer.
     pub fn heal(&self, name: &str) {
-        self.script(name, |s| (s.broken, s.failures) = (None, VecDeque::new()));
+        self.script(name, |s| (s.broken, s.left_alone, s.failures) = (None, None, VecDeque::new()));
     }
 
     /// Probes of the source do not return until [`release`](Self::release). They answer with what is there then.
@@ -210,6 +218,10 @@ impl Scripted {
     fn answer(&mut self, ask: &Ask) -> Result<Probed> {
         if let Some(kind) = self.failures.pop_front().or(self.broken) {
             return Err(Error::new(kind, "the test says that this probe fails"));
+        }
+        if let Some(wait) = self.left_alone {
+            return Err(Error::new(ErrorKind::RateLimited, "the test says that this probe comes too often")
+                .with_retry(Retry::After(wait)));
         }
         if self.says_nothing && ask.seen.is_none() {
             return Ok(Probed::Nothing);

@@ -504,5 +504,6 @@ pub(super) fn failed() -> Answer {
         kind: ErrorKind::Unavailable,
         permanent: false,
         message: "the host does not answer".into(),
+        retry_after: None,
     })
 }
