@@ -1,6 +1,6 @@
 //! Branches of this machine, read in process.
 
-use super::tip::{Format, Tip, nonsense};
+use super::tip::{Format, Tip, circle, elsewhere, is_meta, nonsense};
 use capomastro_core::{Error, ErrorKind, Result};
 use percent_encoding::percent_decode_str;
 use std::{
@@ -27,29 +27,33 @@ pub(super) enum Looked {
 
 /// The tip of the branch in the folder `path`, or of the one colocated there under `name`.
 pub(super) async fn look(readers: &Arc<Semaphore>, path: PathBuf, name: Option<String>) -> Result<Looked> {
+    on_a_thread(readers, move || tip(path, name)).await
+}
+
+/// At most as many threads as there are permits read at a time, so that a file server that hangs cannot eat them all up.
+async fn on_a_thread<T: Send + 'static>(
+    readers: &Arc<Semaphore>,
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let permit = Arc::clone(readers)
         .acquire_owned()
         .await
         .map_err(|_| Error::internal("the readers of local branches are gone"))?;
     let reading = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        tip(path, name)
+        read()
     });
     reading.await.map_err(|e| Error::internal("a reader of local branches broke").with_source(e))?
 }
 
 fn tip(mut path: PathBuf, mut name: Option<String>) -> Result<Looked> {
     for _ in 0..=MAX_REFERENCES {
-        let control = path.join(".bzr");
-        let branch = match &name {
-            Some(name) => control.join("branches").join(name),
-            None => control.join("branch"),
-        };
+        let branch = folder(&path, name.as_deref());
         if let Some(text) = read(&branch.join("last-revision"), MAX_LINE)? {
             return Tip::of_last_revision(&text).map(Looked::At);
         }
         let Some(format) = read(&branch.join("format"), MAX_LINE)? else {
-            return absent(&path, &control).map(Looked::At);
+            return absent(&path, &path.join(".bzr"));
         };
         match Format::of(&format) {
             Format::History => {
@@ -63,17 +67,12 @@ fn tip(mut path: PathBuf, mut name: Option<String>) -> Result<Looked> {
             Format::Other => return Ok(Looked::NeedsProgram),
         }
     }
-    Err(Error::config("the branch refers to others without end: give the place of the branch itself"))
+    Err(circle())
 }
 
 /// Where a reference leads on this machine.
 fn location(text: &[u8]) -> Result<(PathBuf, Option<String>)> {
     let text = str::from_utf8(text).map_err(|_| nonsense("a reference that is not UTF-8"))?.trim();
-    let elsewhere = || {
-        Error::config(
-            "the place is a checkout of a branch that is not on this machine: give the URL of that branch",
-        )
-    };
     let quoted = text.strip_prefix("file://").filter(|p| p.starts_with('/')).ok_or_else(elsewhere)?;
     let (quoted, name) = match quoted.split_once(",branch=") {
         Some((path, name)) => (path, Some(unquoted(name)?)),
@@ -92,14 +91,13 @@ fn unquoted(text: &str) -> Result<String> {
 }
 
 /// A branch that is not there: gone, if the place is one where branches are.
-fn absent(path: &Path, control: &Path) -> Result<Option<Tip>> {
-    let there = |path: &Path| match fs::metadata(path) {
-        Ok(_) => Ok(true),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
-        Err(e) => Err(unreadable(path, e)),
-    };
+fn absent(path: &Path, control: &Path) -> Result<Looked> {
     if there(control)? {
-        return Ok(None);
+        return Ok(match read(&control.join("branch-format"), MAX_LINE)? {
+            // Of another time, with all in one folder.
+            Some(text) if !is_meta(&text) => Looked::NeedsProgram,
+            _ => Looked::At(None),
+        });
     }
     if there(path)? {
         return Err(
@@ -108,9 +106,67 @@ fn absent(path: &Path, control: &Path) -> Result<Option<Tip>> {
     }
     // A whole file system that is away says nothing of a branch.
     match path.parent() {
-        Some(parent) if there(parent)? => Ok(None),
+        Some(parent) if there(parent)? => Ok(Looked::At(None)),
         _ => Err(Error::config("there is no such folder, nor one that it could be in: check the path")
             .with_context("path", path.display())),
+    }
+}
+
+fn there(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(e) => Err(unreadable(path, e)),
+    }
+}
+
+/// The folders that a program needs to open the branch: it, those that it refers to, and the repositories of each, which
+/// may be in a folder above. Where the branch is gone, the folder that it was in, which tells so.
+pub(super) async fn parts(
+    readers: &Arc<Semaphore>,
+    path: PathBuf,
+    name: Option<String>,
+) -> Result<Vec<PathBuf>> {
+    on_a_thread(readers, move || parts_now(path, name)).await
+}
+
+fn parts_now(mut path: PathBuf, mut name: Option<String>) -> Result<Vec<PathBuf>> {
+    let mut parts = Vec::new();
+    for _ in 0..=MAX_REFERENCES {
+        if !there(&path)? {
+            parts.extend(path.parent().map(Path::to_owned).filter(|p| p.parent().is_some()));
+            break;
+        }
+        for above in path.ancestors() {
+            if there(&above.join(".bzr/repository"))? {
+                // No more than the repository, whatever else lies around it.
+                parts.extend((above != path).then(|| above.join(".bzr")));
+                break;
+            }
+        }
+        parts.push(path.clone());
+        let branch = folder(&path, name.as_deref());
+        match read(&branch.join("format"), MAX_LINE)? {
+            Some(format) if Format::of(&format) == Format::Reference => {
+                let text = read(&branch.join("location"), MAX_LINE)?.unwrap_or_default();
+                // What leads elsewhere is told by the program.
+                let Ok(next) = location(&text) else { break };
+                (path, name) = next;
+            }
+            _ => break,
+        }
+    }
+    parts.sort();
+    parts.dedup();
+    Ok(parts)
+}
+
+/// Where a branch keeps its files.
+fn folder(path: &Path, name: Option<&str>) -> PathBuf {
+    let control = path.join(".bzr");
+    match name {
+        Some(name) => control.join("branches").join(name),
+        None => control.join("branch"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Branches behind HTTP, as files of a web server: one request where the branch is there.
 
-use super::tip::{Format, Tip, is_format, nonsense};
+use super::tip::{Format, Tip, elsewhere, is_format, is_meta, nonsense};
 use crate::remote::http::{Credentials, Place, body, send};
-use capomastro_core::{Error, Result};
+use capomastro_core::Result;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
@@ -47,7 +47,12 @@ async fn ask(place: &mut Place<'_>, name: Option<&str>) -> Result<Looked> {
         return Tip::of_last_revision(&text).map(Looked::At);
     }
     let Some(format) = next(place, &format!("{branch}/format"), MAX_LINE).await? else {
-        return Ok(Looked::Nothing);
+        let around = next(place, ".bzr/branch-format", MAX_LINE).await?;
+        return Ok(match around {
+            // Of another time, with all in one folder.
+            Some(text) if is_format(&text) && !is_meta(&text) => Looked::NeedsProgram,
+            _ => Looked::Nothing,
+        });
     };
     if !is_format(&format) {
         return Err(nonsense("something that is no branch"));
@@ -57,9 +62,7 @@ async fn ask(place: &mut Place<'_>, name: Option<&str>) -> Result<Looked> {
             let history = next(place, &format!("{branch}/revision-history"), MAX_HISTORY).await?;
             Tip::of_history(&history.unwrap_or_default()).map(Looked::At)
         }
-        Format::Reference => Err(Error::config(
-            "the URL is that of a checkout, which only refers to a branch: give the URL of the branch itself",
-        )),
+        Format::Reference => Err(elsewhere()),
         Format::Other => Ok(Looked::NeedsProgram),
     }
 }

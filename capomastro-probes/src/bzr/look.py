@@ -14,6 +14,17 @@ try:
 except ImportError as error:
     say("missing", error)
     sys.exit(0)
+
+
+def reference(control, name):
+    # What the place refers to, if it is no branch itself. Asked before it is opened, since opening would follow it.
+    ask = getattr(control, "_get_branch_reference", None)
+    if ask is None:
+        return control.get_branch_reference(name=name)
+    kind, location = ask()[:2]
+    return location if kind in ("ref", b"ref") else None
+
+
 with breezy.initialize(setup_ui=False):
     import breezy.bzr
     from breezy import config, errors, transport, urlutils
@@ -56,7 +67,26 @@ with breezy.initialize(setup_ui=False):
                 say("no branch", path)
                 sys.exit(0)
             raise
-        branch = control.open_branch(name=name or None, unsupported=False)
+        name = name or None
+        for _ in range(6):
+            location = reference(control, name)
+            if location is None:
+                break
+            if isinstance(location, bytes):
+                location = location.decode("utf-8")
+            # A server does not get to say what of this machine is read, nor a folder which server is asked.
+            if parent is None or not location.startswith("file:///"):
+                say("elsewhere", location)
+                sys.exit(0)
+            location, parameters = urlutils.split_segment_parameters(location)
+            name = parameters.get("branch")
+            name = urlutils.unescape(name) if name else None
+            control = ControlDir.open_from_transport(transport.get_transport(location))
+        else:
+            say("circle", location)
+            sys.exit(0)
+        # What it is stacked on holds revisions, and says nothing of the tip.
+        branch = control.open_branch(name=name, unsupported=False, ignore_fallbacks=True)
         revno, revision = branch.last_revision_info()
         if revision == b"null:":
             say("none", "")

@@ -232,7 +232,7 @@ impl BzrProbe {
         deadline: Duration,
     ) -> Result<Option<Tip>> {
         let (runner, name) = (self.runner()?, spec.branch.as_deref());
-        self.program.look(runner, &spec.remote, name, credentials, deadline).await
+        self.program.look(runner, &self.readers, &spec.remote, name, credentials, deadline).await
     }
 }
 

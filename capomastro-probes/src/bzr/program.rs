@@ -1,9 +1,10 @@
 //! Branches that are asked through programs: Breezy's own library, and ssh.
 
 use super::{
+    file,
     key::Remote,
     smart,
-    tip::{Tip, nonsense},
+    tip::{Tip, circle, elsewhere, nonsense},
 };
 use crate::remote::{
     http::Credentials,
@@ -15,7 +16,8 @@ use capomastro_core::{
     command::{Command, CommandOutput, CommandRunner, Exit},
     secret::Secret,
 };
-use std::{collections::BTreeMap, ffi::OsString, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 
 /// What Python runs, with the URL and the name of a colocated branch behind it. Breezy's commands look at the folders above
 /// where there is no branch, and would answer for another one; its library opens the place itself.
@@ -41,6 +43,7 @@ impl Program {
     pub(super) async fn look(
         &self,
         runner: &dyn CommandRunner,
+        readers: &Arc<Semaphore>,
         remote: &Remote,
         name: Option<&str>,
         credentials: Option<&Credentials>,
@@ -57,7 +60,9 @@ impl Program {
             .env("BRZ_LOG", "/dev/null")
             .env("BRZ_PROGRESS_BAR", "none");
         if let Remote::File(path) = remote {
-            command = command.reads(path);
+            for path in file::parts(readers, path.clone(), name.map(ToOwned::to_owned)).await? {
+                command = command.reads(path);
+            }
         }
         if let Some(Credentials { username, password }) = credentials {
             let text = format!("{username}\n{}", password.expose());
@@ -89,12 +94,30 @@ impl Program {
         login: &SshLogin,
         deadline: Duration,
     ) -> Result<Option<Tip>> {
+        let ask = |question| self.exchange(runner, (user, host, port), login, question, deadline);
+        if let Some(tip) = smart::whole(smart::answer(&ask(smart::tip_of(path)).await?)?)? {
+            return Ok(Some(tip));
+        }
+        // What only refers to a branch is answered for like what is none.
+        smart::whole(smart::is_place_itself(&ask(smart::kind_of(path)).await?)?)?;
+        Ok(None)
+    }
+
+    /// What a bzr that ssh starts there says to a question.
+    async fn exchange(
+        &self,
+        runner: &dyn CommandRunner,
+        (user, host, port): (&str, &str, Option<u16>),
+        login: &SshLogin,
+        question: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Vec<u8>> {
         let line = format!("exec {} \"$@\"", login.command_line(&self.ssh));
         let mut command = Command::new("/bin/sh")
             .args(["-c", &line, "ssh"])
             .deadline(deadline)
             .max_output(MAX_OUTPUT)
-            .stdin(smart::question(path))
+            .stdin(question)
             .env("LC_ALL", "C");
         if let Some(port) = port {
             command = command.args(["-p", &port.to_string()]);
@@ -108,12 +131,7 @@ impl Program {
         }
         let output = runner.run(&command).await?;
         if !output.stdout.is_empty() {
-            return match smart::answer(&output.stdout)? {
-                Some(tip) => Ok(tip),
-                None => {
-                    Err(Error::new(ErrorKind::Unavailable, "the connection broke before bzr had answered"))
-                }
-            };
+            return Ok(output.stdout);
         }
         Err(ssh_complaint(&output))
     }
@@ -143,6 +161,8 @@ fn said(output: &CommandOutput) -> Result<Option<Tip>> {
         (Exit::Code(0), b"no branch") => {
             (ErrorKind::InvalidConfig, "the folder is no bzr branch: check the path")
         }
+        (Exit::Code(0), b"elsewhere") => return Err(elsewhere()),
+        (Exit::Code(0), b"circle") => return Err(circle()),
         (Exit::Code(0), b"unknown") => (
             ErrorKind::Unsupported,
             "the branch is of a kind that this Breezy does not know: install a newer one, or a plugin",

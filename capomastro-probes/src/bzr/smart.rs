@@ -1,7 +1,8 @@
-//! bzr's own protocol, in version 2, which servers since bzr 0.16 speak: one question, one answer.
+//! bzr's own protocol, in version 2, which servers since bzr 0.16 speak: one question, one answer, and a
+//! second question where there is no tip.
 //! Source: <https://bazaar.launchpad.net/~bzr-pqm/bzr/bzr.dev/view/head:/doc/developers/network-protocol.txt>
 
-use super::tip::{Tip, nonsense};
+use super::tip::{Tip, elsewhere, nonsense};
 use crate::remote::text::shown;
 use capomastro_core::{Error, ErrorKind, Result};
 use std::io;
@@ -14,12 +15,21 @@ use tokio::{
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// The question for the tip of the branch at `path`.
-pub(super) fn question(path: &str) -> Vec<u8> {
+pub(super) fn tip_of(path: &str) -> Vec<u8> {
     format!("bzr request 2\nBranch.last_revision_info\x01{path}\n").into_bytes()
 }
 
+/// The question whether the place at `path` is a branch or refers to one, to which the first question has the same answer
+/// as to nothing.
+pub(super) fn kind_of(path: &str) -> Vec<u8> {
+    format!("bzr request 2\nBzrDir.open_branchV2\x01{path}\n").into_bytes()
+}
+
+/// Whether an answer is a good one, and its words.
+type Words<'a> = (bool, Vec<&'a [u8]>);
+
 /// Reads a whole answer; `None` as long as it is not whole.
-pub(super) fn answer(bytes: &[u8]) -> Result<Option<Option<Tip>>> {
+fn words(bytes: &[u8]) -> Result<Option<Words<'_>>> {
     const START: &[u8] = b"bzr response 2\n";
     let start = bytes.get(..START.len()).unwrap_or(bytes);
     if !START.starts_with(start) {
@@ -29,14 +39,34 @@ pub(super) fn answer(bytes: &[u8]) -> Result<Option<Option<Tip>>> {
     let (Some(how), Some(what), Some(_)) = (lines.next(), lines.next(), lines.next()) else {
         return if bytes.len() > MAX_ANSWER { Err(nonsense("an answer without end")) } else { Ok(None) };
     };
-    let words: Vec<&[u8]> = what.split(|b| *b == 1).collect();
-    match (how, words.as_slice()) {
-        (b"success", [b"ok", revno, id]) => Tip::of(revno, id).map(Some),
-        (b"failed", [b"nobranch", ..] | [b"error", b"NotBranchError" | b"NoSuchFile", ..]) => Ok(Some(None)),
-        (b"failed", [b"error", b"PermissionDenied", ..]) => {
+    let is_good = match how {
+        b"success" => true,
+        b"failed" => false,
+        _ => return Err(nonsense("something that was not asked for")),
+    };
+    Ok(Some((is_good, what.split(|b| *b == 1).collect())))
+}
+
+/// Reads a whole answer to [`kind_of`]; `None` as long as it is not whole, an error if the place refers to another one.
+pub(super) fn is_place_itself(bytes: &[u8]) -> Result<Option<()>> {
+    match words(bytes)? {
+        None => Ok(None),
+        Some((true, words)) if words.first() == Some(&&b"ref"[..]) => Err(elsewhere()),
+        // Servers that do not know the question have said what they can.
+        Some(_) => Ok(Some(())),
+    }
+}
+
+/// Reads a whole answer to [`tip_of`]; `None` as long as it is not whole.
+pub(super) fn answer(bytes: &[u8]) -> Result<Option<Option<Tip>>> {
+    let Some((is_good, words)) = words(bytes)? else { return Ok(None) };
+    match (is_good, words.as_slice()) {
+        (true, [b"ok", revno, id]) => Tip::of(revno, id).map(Some),
+        (false, [b"nobranch", ..] | [b"error", b"NotBranchError" | b"NoSuchFile", ..]) => Ok(Some(None)),
+        (false, [b"error", b"PermissionDenied", ..]) => {
             Err(Error::new(ErrorKind::PermissionDenied, "the server refuses: check what the user may read"))
         }
-        (b"failed", words) => {
+        (false, words) => {
             let text =
                 words.iter().map(|w| shown(&String::from_utf8_lossy(w), 200)).collect::<Vec<_>>().join(": ");
             Err(Error::new(
@@ -49,6 +79,16 @@ pub(super) fn answer(bytes: &[u8]) -> Result<Option<Option<Tip>>> {
     }
 }
 
+/// What was read to the end of an answer.
+pub(super) fn whole<T>(read: Option<T>) -> Result<T> {
+    read.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unavailable,
+            "the bzr server hung up before it had answered: try again, or ask its operator",
+        )
+    })
+}
+
 /// Asks the server at `host` and `port`.
 pub(super) async fn ask(host: &str, port: u16, path: &str) -> Result<Option<Tip>> {
     // Brackets belong to an address in a URL only.
@@ -57,20 +97,28 @@ pub(super) async fn ask(host: &str, port: u16, path: &str) -> Result<Option<Tip>
         Error::new(ErrorKind::Unavailable, "the bzr server cannot be reached: check host and port")
             .with_source(e)
     })?;
-    stream.write_all(&question(path)).await.map_err(broken)?;
+    if let Some(tip) = exchange(&mut stream, tip_of(path), answer).await? {
+        return Ok(Some(tip));
+    }
+    exchange(&mut stream, kind_of(path), is_place_itself).await?;
+    Ok(None)
+}
+
+async fn exchange<T>(
+    stream: &mut TcpStream,
+    question: Vec<u8>,
+    read: impl Fn(&[u8]) -> Result<Option<T>>,
+) -> Result<T> {
+    stream.write_all(&question).await.map_err(broken)?;
     let mut bytes = Vec::new();
     let mut buffer = vec![0_u8; 4 * 1024];
     loop {
         let count = stream.read(&mut buffer).await.map_err(broken)?;
         bytes.extend_from_slice(&buffer[..count]);
-        if let Some(tip) = answer(&bytes)? {
-            return Ok(tip);
-        }
-        if count == 0 {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "the bzr server hung up before it had answered: try again, or ask its operator",
-            ));
+        match read(&bytes)? {
+            Some(answer) => return Ok(answer),
+            None if count == 0 => return whole(None),
+            None => {}
         }
     }
 }
@@ -96,6 +144,15 @@ mod tests {
                 assert_eq!(answer(&text.as_bytes()[..cut]).unwrap(), None, "{text:?} {cut}");
             }
             assert_eq!(answer(text.as_bytes()).unwrap(), Some(read), "{text:?}");
+        }
+        for (text, is_itself) in [
+            ("bzr response 2\nsuccess\nref\x01file:///a/\n", false),
+            ("bzr response 2\nsuccess\nbranch\x01Bazaar Branch Format 7\n", true),
+            ("bzr response 2\nfailed\nnobranch\n", true),
+            ("bzr response 2\nfailed\nerror\x01UnknownMethod\x01x\n", true),
+        ] {
+            assert_eq!(is_place_itself(&text.as_bytes()[..text.len() - 1]).unwrap(), None, "{text:?}");
+            assert_eq!(is_place_itself(text.as_bytes()).is_ok(), is_itself, "{text:?}");
         }
         for (text, kind) in [
             ("HTTP/1.1 400 Bad Request\r\n", ErrorKind::Corrupt),

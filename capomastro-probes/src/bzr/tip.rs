@@ -56,6 +56,11 @@ pub(super) enum Format {
     Other,
 }
 
+/// Whether `branch-format` is that of a folder with a branch in a folder of its own; the first ones kept all in one.
+pub(super) fn is_meta(text: &[u8]) -> bool {
+    text.starts_with(b"Bazaar-NG meta directory") || text.starts_with(b"Bazaar meta directory")
+}
+
 impl Format {
     pub(super) fn of(text: &[u8]) -> Self {
         match text.trim_ascii() {
@@ -77,6 +82,18 @@ pub(super) fn nonsense(what: &str) -> Error {
         ErrorKind::Corrupt,
         format!("the branch's place answered with {what}: check that the URL is that of a bzr branch"),
     )
+}
+
+/// The place is a checkout of a branch in a place of another kind.
+pub(super) fn elsewhere() -> Error {
+    Error::config(
+        "the place is a checkout, which only refers to a branch elsewhere: give the URL of that branch",
+    )
+}
+
+/// References lead to each other.
+pub(super) fn circle() -> Error {
+    Error::config("the branch refers to others without end: give the place of the branch itself")
 }
 
 #[cfg(test)]

@@ -92,14 +92,14 @@ pub(crate) fn complaint(text: &str) -> Option<(ErrorKind, &'static str)> {
             ErrorKind::PermissionDenied,
             "the server's host key is not known: check it, and give it as known_hosts in the source",
         )
-    } else if has(&["permission denied (", "too many authentication failures", "no supported authentication"])
-    {
-        (ErrorKind::PermissionDenied, "the server does not accept our key: check user and ssh_key")
     } else if has(&["error in libcrypto", "invalid format", "incorrect passphrase"]) {
         (
             ErrorKind::PermissionDenied,
             "the private key cannot be read: give an OpenSSH key without passphrase",
         )
+    } else if has(&["permission denied (", "too many authentication failures", "no supported authentication"])
+    {
+        (ErrorKind::PermissionDenied, "the server does not accept our key: check user and ssh_key")
     } else if has(&["timed out", "timeout"]) {
         (ErrorKind::TimedOut, "the server did not answer in time")
     } else if has(&["could not resolve", "connection refused", "no route to host", "network is unreachable"])

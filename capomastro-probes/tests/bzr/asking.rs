@@ -21,6 +21,17 @@ pub(crate) fn ask_for(source: BzrSource) -> Ask {
     Ask::new("lib".try_into().unwrap(), source.source("bzr").unwrap(), Duration::from_secs(30), secrets)
 }
 
+/// The answer to one ask that may use a secret of this text.
+pub(crate) async fn answer_with(
+    probe: &BzrProbe,
+    source: BzrSource,
+    secret: (&str, &str),
+) -> Result<Probed, Error> {
+    let mut ask = ask_for(source);
+    ask.secrets = Secrets::new(Arc::new(FixedSecrets::default().with(secret.0, secret.1)));
+    within(probe.probe(&[ask])).await.remove(0)
+}
+
 /// The answer to one ask.
 pub(crate) async fn answer(probe: &BzrProbe, source: BzrSource) -> Result<Probed, Error> {
     let mut answers = within(probe.probe(&[ask_for(source)])).await;

@@ -5,8 +5,10 @@
 mod asking;
 mod branch;
 mod conformance;
+mod elsewhere;
 mod failing;
 mod places;
 mod program;
+mod sshd;
 mod stories;
 mod web;

@@ -20,13 +20,18 @@ fn script(dir: &Path, text: &str) -> String {
 /// Runs what is asked for on this machine.
 const STAND_IN: &str = "while [ $# -gt 1 ]; do shift; done\nexec sh -c \"$1\"\n";
 
+/// An ssh that runs what is asked for on this machine.
+pub(crate) fn stand_in(dir: &Path) -> String {
+    script(dir, STAND_IN)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_ssh_the_servers_own_bzr_answers() {
     let branches = Branches::new();
     branches.init("a b", &[]);
     let id = branches.commit("a b");
     let runner = Arc::<Remembering>::default();
-    let ssh = script(branches.root.path(), STAND_IN);
+    let ssh = stand_in(branches.root.path());
     let probe = BzrProbe::builder()
         .runner(Arc::<Remembering>::clone(&runner))
         .ssh(ssh)
