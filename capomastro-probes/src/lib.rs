@@ -1,11 +1,21 @@
-//! Revision probes for Capomastro: git and scripts.
+//! Revision probes for Capomastro: git, bzr, hg, svn, URLs and scripts.
 //!
 //! - `git` (the default feature `git`): `GitProbe` looks at git repositories, mostly in process.
 //! - [`script`]: [`ScriptProbe`](script::ScriptProbe) asks scripts, which print a revision or answer true or false.
 
+#[cfg(feature = "bzr")]
+pub mod bzr;
 #[cfg(feature = "git")]
 pub mod git;
+#[cfg(feature = "hg")]
+pub mod hg;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "remote")]
+mod remote;
 pub mod script;
+#[cfg(feature = "svn")]
+pub mod svn;
 
 /// What the README shows is compiled, and run where it can be.
 #[cfg(all(doctest, feature = "git"))]

@@ -1,9 +1,10 @@
 //! Repositories on this machine, read in process.
 
 use super::{
-    listing::{Found, shown},
+    listing::Found,
     relation::{Commit, relation},
 };
+use crate::remote::text::shown;
 use capomastro_core::{
     Error, ErrorKind, Result,
     model::{Relation, Revision},

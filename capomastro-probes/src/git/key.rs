@@ -4,13 +4,13 @@
 //! `host:/path` and `ssh://host/path`. Kept apart, because a server may keep them apart: `x` and `x.git`, `http` and
 //! `https`, users of ssh, and `host:path`, which starts at a home directory, and `ssh://host/path`, which does not.
 
+use crate::remote::url::{self as rules, decoded, host, normal, trimmed, user_part};
 use capomastro_core::{Error, Result};
-use percent_encoding::percent_decode_str;
 use std::path::PathBuf;
 use url::Url;
 
-/// The longest URL, in bytes, as given and in canonical form: it is part of the probe key.
-const MAX_URL: usize = 1_000;
+/// What messages call it.
+const KIND: &str = "git URL";
 
 /// A remote repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,17 +50,7 @@ impl Remote {
     /// Reads a URL. No message repeats it, since it may hold a password.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let refuse = |message: &str| Err(Error::config(message));
-        if text.is_empty() || text.len() > MAX_URL {
-            return refuse("the git URL is empty or longer than 1,000 bytes: give the URL of a repository");
-        }
-        if text.chars().any(char::is_control) || text.trim() != text {
-            return refuse(
-                "the git URL contains a control character or starts or ends with a blank: remove it",
-            );
-        }
-        if text.starts_with('-') {
-            return refuse("the git URL starts with a dash, like an option: give the URL of a repository");
-        }
+        rules::check(KIND, text)?;
         let remote = if text.starts_with('/') {
             Self::File(normal(text))
         } else if let Some((scheme, _)) = text.split_once("://") {
@@ -78,9 +68,7 @@ impl Remote {
                  git://… or /path",
             );
         };
-        if remote.canonical().len() > MAX_URL {
-            return refuse("the git URL is longer than 1,000 bytes when written out: give a shorter one");
-        }
+        rules::check_canonical(KIND, &remote.canonical())?;
         Ok(remote)
     }
 
@@ -90,49 +78,18 @@ impl Remote {
                 "this kind of git URL is not known: use file, http, https, git or ssh (ssh also for git+ssh)",
             ));
         }
-        // The parser's own message is not repeated: it may quote what it could not read.
-        let mut url = Url::parse(text)
-            .map_err(|_| Error::config("the git URL cannot be read: check host, port and path"))?;
-        if url.password().is_some() {
-            return Err(Error::config(
-                "the git URL contains a password: remove it, replace it on the server since it was written in \
-                 clear text, and give the new one by reference, as password: {\"secret\": \"its name\"}",
-            ));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(Error::config(
-                "the git URL has a query or a fragment: remove it, and give credentials as username and password",
-            ));
-        }
-        if scheme != "ssh" && !url.username().is_empty() {
-            return Err(Error::config(
-                "the git URL contains a user name, which may be a token: give username and password, by \
-                 reference, instead",
-            ));
-        }
-        let path = decoded(url.path())?;
+        let url = rules::plain(KIND, text, scheme == "ssh")?;
+        let path = decoded(KIND, url.path())?;
         match scheme {
-            "file" => {
-                if url.host_str().is_some_and(|h| !h.is_empty() && h != "localhost") {
-                    return Err(Error::config("a file URL names no host: write file:///path"));
-                }
-                if !path.starts_with('/') {
-                    return Err(Error::config("a file URL has an absolute path: write file:///path"));
-                }
-                Ok(Self::File(normal(&path)))
-            }
-            "http" | "https" => {
-                let trimmed = url.path().trim_end_matches('/').to_owned();
-                url.set_path(&trimmed);
-                Ok(Self::Http(url))
-            }
+            "file" => Ok(Self::File(rules::file_path(KIND, &url)?)),
+            "http" | "https" => Ok(Self::Http(rules::http(url))),
             "git" => {
-                let (host, port) = (host(&url)?, url.port().unwrap_or(9418));
+                let (host, port) = (host(KIND, &url)?, url.port().unwrap_or(9418));
                 Ok(Self::Daemon { host, port, path: trimmed(&path).to_owned() })
             }
             _ => {
-                let host = host(&url)?;
-                let user = user_part(url.username())?;
+                let host = host(KIND, &url)?;
+                let user = user_part(KIND, url.username())?;
                 let port = url.port().filter(|p| *p != 22).map(|p| format!(":{p}")).unwrap_or_default();
                 if trimmed(url.path()).len() < 2 {
                     return Err(Error::config("the git URL has no path: write ssh://user@host/path"));
@@ -158,7 +115,7 @@ impl Remote {
                 "the host of user@host:path is not one: write ssh://user@host:port/path for ports and addresses",
             ));
         }
-        let (user, host) = (user_part(user)?, host.to_ascii_lowercase());
+        let (user, host) = (user_part(KIND, user)?, host.to_ascii_lowercase());
         if path.is_empty() || path.starts_with('-') {
             return Err(Error::config(
                 "the path of user@host:path is empty or starts with a dash: give another",
@@ -184,45 +141,6 @@ impl Remote {
             Self::Ssh { argument, .. } => argument.clone(),
         }
     }
-}
-
-fn trimmed(path: &str) -> &str {
-    let trimmed = path.trim_end_matches('/');
-    if trimmed.is_empty() { "/" } else { trimmed }
-}
-
-/// A path without empty parts and dots. `..` stays: what it means depends on links.
-fn normal(path: &str) -> PathBuf {
-    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
-    format!("/{}", parts.join("/")).into()
-}
-
-fn decoded(path: &str) -> Result<String> {
-    let text = percent_decode_str(path).decode_utf8().ok().filter(|t| !t.chars().any(char::is_control));
-    text.map(Into::into).ok_or_else(|| {
-        Error::config("the path of the git URL is not UTF-8 or hides a control character: give another")
-    })
-}
-
-fn host(url: &Url) -> Result<String> {
-    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-    if host.is_empty() || host.starts_with('-') || !host.bytes().all(fits) {
-        return Err(Error::config(
-            "the host of the git URL is missing or not one: give a name or an address",
-        ));
-    }
-    Ok(host)
-}
-
-fn user_part(user: &str) -> Result<String> {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
-    if user.starts_with('-') || user.len() > 64 || !user.bytes().all(fits) {
-        return Err(Error::config(
-            "the user of the git URL is not one: use letters, digits, dots and dashes",
-        ));
-    }
-    Ok(if user.is_empty() { String::new() } else { format!("{user}@") })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a remote says its refs are at, whichever way it said it. No I/O.
 
+use crate::remote::text::shown;
 use capomastro_core::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,11 +100,6 @@ pub(super) fn too_large(max: u64) -> Error {
         ErrorKind::Corrupt,
         format!("the remote's list of refs is larger than {max} bytes: raise the probe's max_listing_bytes"),
     )
-}
-
-/// Text of the other side on one bounded line, control characters escaped.
-pub(super) fn shown(text: &str, max: usize) -> String {
-    text.trim().chars().flat_map(char::escape_debug).take(max).collect()
 }
 
 #[cfg(test)]

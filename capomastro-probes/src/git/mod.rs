@@ -5,7 +5,7 @@
 //! | `/path`, `file://` | in process; the git program where refs are kept in tables (reftable) |
 //! | `http://`, `https://` | in process, over [`reqwest`] |
 //! | `git://` | in process |
-//! | `ssh://`, `user@host:path` | `git ls-remote` through a [`CommandRunner`] |
+//! | `ssh://`, `user@host:path`, or all where the builder says so | `git ls-remote` through a [`CommandRunner`] |
 //!
 //! All refs of one remote that are asked for together are answered by one listing. Only refs are read, never content; for
 //! repositories on this machine also as much history as tells the relation to the accounted revision.
@@ -29,6 +29,7 @@ mod source;
 
 pub use source::GitSource;
 
+use crate::remote::{http as web, ssh::SshLogin};
 use async_trait::async_trait;
 use capomastro_core::{
     Error, ErrorKind, Result,
@@ -40,7 +41,7 @@ use capomastro_core::{
 use file::{Looked, Question, Seen};
 use key::Remote;
 use listing::{Found, Listing, Wants};
-use program::{Program, SshLogin, Transport};
+use program::{Introduction, Program};
 use sha2::{Digest, Sha256};
 use source::Spec;
 use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
@@ -67,6 +68,7 @@ const SHORT_ID: usize = 12;
 #[derive(Clone, Debug)]
 pub struct GitProbe {
     runner: Option<Arc<dyn CommandRunner>>,
+    always_program: bool,
     http: Result<reqwest::Client, String>,
     program: Program,
     relation_limit: usize,
@@ -78,6 +80,7 @@ pub struct GitProbe {
 #[derive(Clone, Debug)]
 pub struct GitProbeBuilder {
     runner: Option<Arc<dyn CommandRunner>>,
+    always_program: bool,
     http: Option<reqwest::Client>,
     program: Program,
     relation_limit: usize,
@@ -91,6 +94,15 @@ impl GitProbeBuilder {
     #[must_use]
     pub fn runner(mut self, runner: Arc<dyn CommandRunner>) -> Self {
         self.runner = Some(runner);
+        self
+    }
+
+    /// Whether every remote is asked by the git program through the [runner](Self::runner), so that the look happens where
+    /// the runner runs things: inside a container, say. `false` unless given. The revisions are the same; relations are
+    /// told in process only.
+    #[must_use]
+    pub const fn always_program(mut self, always: bool) -> Self {
+        self.always_program = always;
         self
     }
 
@@ -146,9 +158,10 @@ impl GitProbeBuilder {
 
     /// The probe.
     pub fn build(self) -> GitProbe {
-        let http = self.http.map_or_else(http::client, Ok);
+        let http = self.http.map_or_else(|| web::client(protocol::AGENT), Ok);
         GitProbe {
             runner: self.runner,
+            always_program: self.always_program,
             // Told when a source needs it: a machine without certificates can still look at files.
             http: http.map_err(|e| Error::internal("no HTTP client").with_source(e).report()),
             program: self.program,
@@ -175,6 +188,7 @@ impl GitProbe {
     pub fn builder() -> GitProbeBuilder {
         GitProbeBuilder {
             runner: None,
+            always_program: false,
             http: None,
             program: Program { git: "git".into(), ssh: "ssh".into(), env: BTreeMap::new() },
             relation_limit: 10_000,
@@ -189,6 +203,7 @@ impl GitProbe {
         let Some((first, _)) = asks.first() else { return Ok(Vec::new()) };
         let deadline = asks.iter().map(|(ask, _)| ask.deadline).max().unwrap_or_default();
         let listing = match &spec.remote {
+            _ if self.always_program => self.run(spec, &first.secrets, &wants, deadline).await?,
             Remote::File(path) => {
                 let questions = asks.iter().map(|(ask, name)| Question {
                     name: (*name).to_owned(),
@@ -198,10 +213,7 @@ impl GitProbe {
                     .await?
                 {
                     Looked::Answers(answers) => return Ok(answers),
-                    Looked::NeedsProgram => {
-                        let path = path.to_string_lossy();
-                        self.run(Transport::File, &path, &SshLogin::default(), &wants, deadline).await?
-                    }
+                    Looked::NeedsProgram => self.run(spec, &first.secrets, &wants, deadline).await?,
                 }
             }
             Remote::Http(url) => {
@@ -212,31 +224,21 @@ impl GitProbe {
                     )
                     .with_context("because", e)
                 })?;
-                let credentials = match &spec.login {
-                    Some(login) => Some(http::Credentials {
-                        username: login.username.clone(),
-                        password: first.secrets.resolve(&login.password).await?,
-                    }),
-                    None => None,
-                };
+                let credentials = credentials(spec, &first.secrets).await?;
                 http::list(client, url, credentials.as_ref(), &wants, self.max_listing).await?
             }
             Remote::Daemon { host, port, path } => {
                 daemon::list(host, *port, path, &wants, self.max_listing).await?
             }
-            Remote::Ssh { argument, .. } => {
-                let login = ssh_login(spec, &first.secrets).await?;
-                self.run(Transport::Ssh, argument, &login, &wants, deadline).await?
-            }
+            Remote::Ssh { .. } => self.run(spec, &first.secrets, &wants, deadline).await?,
         };
         Ok(asks.iter().map(|(_, name)| Ok(seen(&listing, name))).collect())
     }
 
     async fn run(
         &self,
-        transport: Transport,
-        remote: &str,
-        login: &SshLogin,
+        spec: &Spec,
+        secrets: &Secrets,
         wants: &Wants,
         deadline: Duration,
     ) -> Result<Listing> {
@@ -246,17 +248,20 @@ impl GitProbe {
                 "this repository is read by the git program: give the git probe's builder a runner",
             )
         })?;
+        let introduction = Introduction {
+            ssh: SshLogin::resolve(spec.ssh_key.as_ref(), spec.known_hosts.as_ref(), secrets).await?,
+            http: credentials(spec, secrets).await?,
+        };
         let max = usize::try_from(self.max_listing).unwrap_or(usize::MAX);
-        self.program.list(runner, transport, remote, login, wants, (deadline, max)).await
+        self.program.list(runner, &spec.remote, &introduction, wants, (deadline, max)).await
     }
 }
 
-async fn ssh_login(spec: &Spec, secrets: &Secrets) -> Result<SshLogin> {
-    let key = match &spec.ssh_key {
-        Some(key) => Some(secrets.resolve(key).await?),
-        None => None,
-    };
-    Ok(SshLogin { key, known_hosts: spec.known_hosts.clone() })
+async fn credentials(spec: &Spec, secrets: &Secrets) -> Result<Option<web::Credentials>> {
+    match &spec.login {
+        Some(login) => Ok(Some(login.resolve(secrets).await?)),
+        None => Ok(None),
+    }
 }
 
 fn seen(listing: &Listing, name: &str) -> Option<Seen> {

@@ -1,22 +1,27 @@
-//! Repositories that only the git program reads: those behind SSH, and local ones with refs in tables.
+//! Repositories that the git program reads: those behind SSH, local ones with refs in tables, and all where the probe is
+//! told so.
 //!
 //! The program gets an environment of its own: no configuration of this machine or user, no prompt, no transport but the
 //! one that is meant.
 
 use super::{
-    listing::{Listing, Wants, shown},
+    key::Remote,
+    listing::{Listing, Wants},
     protocol::refusal,
 };
+use crate::remote::{http::Credentials, ssh::SshLogin, text::shown};
 use capomastro_core::{
     Error, ErrorKind, Result,
     command::{Command, CommandOutput, CommandRunner, Exit},
     secret::Secret,
 };
 use std::{collections::BTreeMap, ffi::OsString, time::Duration};
+use url::Url;
 
-/// The variables that lead to the private key and to the known hosts.
-const KEY: &str = "CAPOMASTRO_SSH_KEY";
-const KNOWN_HOSTS: &str = "CAPOMASTRO_SSH_KNOWN_HOSTS";
+/// The variable that leads to user name and password.
+const CREDENTIALS: &str = "CAPOMASTRO_GIT_CREDENTIALS";
+/// What git runs in a shell to learn them; it adds what it wants (`get`) as an argument.
+const HELPER: &str = r#"!f() { test "$1" != get || cat "$CAPOMASTRO_GIT_CREDENTIALS"; }; f"#;
 
 /// More refs than this are not named to the program: it lists everything, and what is not wanted is not kept.
 const MAX_NAMED: usize = 500;
@@ -30,18 +35,11 @@ pub(super) struct Program {
     pub(super) env: BTreeMap<OsString, OsString>,
 }
 
-/// What an SSH server is to be met with.
+/// How a remote is to be met.
 #[derive(Debug, Default)]
-pub(super) struct SshLogin {
-    pub(super) key: Option<Secret>,
-    pub(super) known_hosts: Option<String>,
-}
-
-/// Where the program looks.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
-    File,
-    Ssh,
+pub(super) struct Introduction {
+    pub(super) ssh: SshLogin,
+    pub(super) http: Option<Credentials>,
 }
 
 impl Program {
@@ -49,14 +47,34 @@ impl Program {
     pub(super) async fn list(
         &self,
         runner: &dyn CommandRunner,
-        transport: Transport,
-        remote: &str,
-        login: &SshLogin,
+        remote: &Remote,
+        introduction: &Introduction,
         wants: &Wants,
         limits: (Duration, usize),
     ) -> Result<Listing> {
+        let listed = self.ask(runner, remote, introduction, wants, limits).await;
+        listed.map_err(|e| match &introduction.http {
+            Some(credentials) => credentials.keep_out_of(e),
+            None => e,
+        })
+    }
+
+    async fn ask(
+        &self,
+        runner: &dyn CommandRunner,
+        remote: &Remote,
+        introduction: &Introduction,
+        wants: &Wants,
+        limits: (Duration, usize),
+    ) -> Result<Listing> {
+        let (protocols, argument) = match remote {
+            Remote::File(path) => ("file", path.to_string_lossy().into_owned()),
+            Remote::Http(url) => ("http:https", url.as_str().to_owned()),
+            Remote::Daemon { .. } => ("git", remote.canonical()),
+            Remote::Ssh { argument, .. } => ("ssh", argument.clone()),
+        };
         let mut command = Command::new(&self.git)
-            .args(["ls-remote", "--symref", "--", remote])
+            .args(["ls-remote", "--symref", "--", &argument])
             .deadline(limits.0)
             .max_output(limits.1)
             .env("LC_ALL", "C")
@@ -66,19 +84,22 @@ impl Program {
             .env("GIT_CONFIG_SYSTEM", "/dev/null")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ASKPASS", "")
             .env("SSH_ASKPASS_REQUIRE", "never")
-            .env("GIT_ALLOW_PROTOCOL", if transport == Transport::Ssh { "ssh" } else { "file" })
-            .env("GIT_SSH_VARIANT", "ssh")
-            .env("GIT_SSH_COMMAND", self.ssh_command(login));
-        if let Some(key) = &login.key {
-            command = command.secret_file(KEY, Secret::new(lines(key.expose())));
-        }
-        if let Some(hosts) = &login.known_hosts {
-            command = command.secret_file(KNOWN_HOSTS, Secret::new(lines(hosts)));
-        }
-        if transport == Transport::File {
-            command = command.reads(remote);
-        }
+            .env("GIT_ALLOW_PROTOCOL", protocols);
+        command = match remote {
+            Remote::File(path) => command.reads(path),
+            Remote::Http(url) => match &introduction.http {
+                Some(credentials) => log_in(command, url, credentials)?,
+                None => command,
+            },
+            Remote::Ssh { .. } => introduction
+                .ssh
+                .hand_over(command)
+                .env("GIT_SSH_VARIANT", "ssh")
+                .env("GIT_SSH_COMMAND", introduction.ssh.command_line(&self.ssh)),
+            Remote::Daemon { .. } => command,
+        };
         if wants.len() <= MAX_NAMED {
             for name in wants {
                 command = command.arg(name.as_str());
@@ -103,41 +124,31 @@ impl Program {
             _ => Err(complaint(&output)),
         }
     }
+}
 
-    /// The line that git hands to a shell: constant words, a program that the embedder named, and paths that the runner
-    /// puts into variables.
-    fn ssh_command(&self, login: &SshLogin) -> String {
-        let mut words = vec![quoted(&self.ssh)];
-        let mut option = |text: &str| words.extend(["-o".to_owned(), format!("\"{text}\"")]);
-        option("BatchMode=yes");
-        option("StrictHostKeyChecking=yes");
-        option("ClearAllForwardings=yes");
-        option("ForwardAgent=no");
-        option("PermitLocalCommand=no");
-        option("ControlMaster=no");
-        option("ControlPath=none");
-        if login.known_hosts.is_some() {
-            option(&format!("UserKnownHostsFile=${KNOWN_HOSTS}"));
-            option("GlobalKnownHostsFile=none");
-        }
-        if login.key.is_some() {
-            option("IdentitiesOnly=yes");
-            option("IdentityAgent=none");
-            option("PreferredAuthentications=publickey");
-            option(&format!("IdentityFile=${KEY}"));
-        }
-        words.join(" ")
+/// The command that logs in at the server of `url`, and, as in process, at the encrypted one of the same name where that
+/// is where it is sent; at no other.
+fn log_in(command: Command, url: &Url, credentials: &Credentials) -> Result<Command> {
+    let (username, password) = (&credentials.username, credentials.password.expose());
+    if password.contains(['\n', '\0']) {
+        return Err(Error::new(
+            ErrorKind::PermissionDenied,
+            "the password contains a line break or a NUL, which git cannot send: store it without",
+        ));
     }
-}
-
-/// Text that ends with the end of a line, without which ssh reads no key.
-fn lines(text: &str) -> String {
-    format!("{}\n", text.replace("\r\n", "\n").trim_end())
-}
-
-/// One word for a shell.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
+    let mut places = vec![url.origin().ascii_serialization()];
+    if url.scheme() == "http" && url.port().is_none() {
+        places.push(places[0].replacen("http", "https", 1));
+    }
+    let text = Secret::new(format!("username={username}\npassword={password}\n"));
+    let mut command =
+        command.secret_file(CREDENTIALS, text).env("GIT_CONFIG_COUNT", places.len().to_string());
+    for (n, place) in places.iter().enumerate() {
+        command = command
+            .env(format!("GIT_CONFIG_KEY_{n}"), format!("credential.{place}.helper"))
+            .env(format!("GIT_CONFIG_VALUE_{n}"), HELPER);
+    }
+    Ok(command)
 }
 
 /// What the program's complaint means. Unknown ones are taken for passing faults.
@@ -158,12 +169,38 @@ fn complaint(output: &CommandOutput) -> Error {
             ErrorKind::PermissionDenied,
             "the private key cannot be read: give an OpenSSH key without passphrase",
         )
+    } else if has(&["could not read username", "could not read password"]) {
+        (ErrorKind::PermissionDenied, "the server wants to know who asks: give username and password")
+    } else if has(&["authentication failed"]) {
+        (ErrorKind::PermissionDenied, "the server does not accept username and password: check both")
+    } else if has(&["returned error: 403", "returned error: 407"]) {
+        (ErrorKind::PermissionDenied, "the server refuses: check what the user may read")
+    } else if has(&["returned error: 429"]) {
+        (ErrorKind::RateLimited, "the server is asked too often: look less often")
+    } else if has(&["returned error: 404", "returned error: 410"]) {
+        (
+            ErrorKind::InvalidConfig,
+            "the server has no such repository, or does not show it to us: check URL and credentials",
+        )
+    } else if has(&["returned error: 408", "returned error: 504"]) {
+        (ErrorKind::TimedOut, "the server, or one behind it, did not answer in time")
+    } else if has(&["unable to update url base from redirection"]) {
+        (ErrorKind::InvalidConfig, "the server sends us to something that is no repository: check the URL")
+    } else if has(&["is this a git repository", "invalid server response", "bad line length character"]) {
+        (ErrorKind::Corrupt, "the server answers with something that is no git repository: check the URL")
     } else if has(&["dubious ownership"]) {
         (ErrorKind::PermissionDenied, "the repository belongs to another user: let its owner run the probe")
     } else if has(&["timed out", "timeout"]) {
         (ErrorKind::TimedOut, "the server did not answer in time")
-    } else if has(&["could not resolve", "connection refused", "no route to host", "network is unreachable"])
-    {
+    } else if has(&[
+        "could not resolve",
+        "unable to look up",
+        "connection refused",
+        "couldn't connect",
+        "failed to connect",
+        "no route to host",
+        "network is unreachable",
+    ]) {
         (ErrorKind::Unavailable, "the server cannot be reached: check host and port")
     } else if has(&["is not a git command", "unknown option"]) {
         (ErrorKind::Unsupported, "the git program is too old: install git 2.28 or newer")
@@ -214,18 +251,21 @@ mod tests {
             ("ERROR: Repository not found.\nfatal: Could not read", ErrorKind::InvalidConfig),
             ("sh: 1: ssh: not found\nfatal: Could not read from remote", ErrorKind::Unsupported),
             ("kex_exchange_identification: Connection closed by remote host", ErrorKind::Unavailable),
+            ("fatal: Authentication failed for 'http://h/a/'", ErrorKind::PermissionDenied),
+            (
+                "fatal: could not read Username for 'http://h': terminal prompts disabled",
+                ErrorKind::PermissionDenied,
+            ),
+            ("fatal: unable to access 'x': The requested URL returned error: 429", ErrorKind::RateLimited),
+            ("fatal: unable to access 'x': The requested URL returned error: 503", ErrorKind::Unavailable),
+            ("fatal: repository 'http://h/a/' not found", ErrorKind::InvalidConfig),
+            ("fatal: unable to access 'x': Failed to connect to h port 1", ErrorKind::Unavailable),
+            ("fatal: protocol error: bad line length character: <htm", ErrorKind::Corrupt),
             ("", ErrorKind::Unavailable),
         ] {
             let output = CommandOutput::new(Exit::Code(128), Vec::new(), stderr.into());
             let e = complaint(&output);
             assert_eq!(e.kind(), kind, "{stderr}: {e}");
         }
-    }
-
-    #[test]
-    fn words_stay_words_for_a_shell() {
-        assert_eq!(quoted("/opt/my ssh"), "'/opt/my ssh'");
-        assert_eq!(quoted("a'b; date"), r"'a'\''b; date'");
-        assert_eq!(lines("a\r\nb"), "a\nb\n");
     }
 }

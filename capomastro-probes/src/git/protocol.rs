@@ -2,7 +2,8 @@
 //!
 //! <https://git-scm.com/docs/protocol-v2>, <https://git-scm.com/docs/gitprotocol-pack>
 
-use super::listing::{Found, Listing, Wants, nonsense, object_id, shown, too_large};
+use super::listing::{Found, Listing, Wants, nonsense, object_id, too_large};
+use crate::remote::text::shown;
 use capomastro_core::{Error, ErrorKind, Result};
 use gix_packetline::{
     PacketLineRef,

@@ -1,16 +1,16 @@
 //! The configuration of a git source: what people write, and what it means.
 
 use super::key::Remote;
+use crate::remote::{
+    login::{Login, MAX_NAME, by_reference, check_text},
+    ssh::check_known_hosts,
+};
 use capomastro_core::{Error, Result, model::Source, secret::SecretRef};
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The longest secret name or user name, in bytes: they are part of the probe key.
-const MAX_NAME: usize = 200;
 /// The longest ref name, in bytes.
 const MAX_REF: usize = 500;
-/// The longest text of known hosts, in bytes.
-const MAX_KNOWN_HOSTS: usize = 16 * 1024;
 
 /// Where a git dependency comes from: a remote and one of its refs.
 ///
@@ -44,15 +44,6 @@ pub struct GitSource {
     ssh_key: Option<SecretRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     known_hosts: Option<String>,
-}
-
-/// Reads a secret's reference. Serde's own message would repeat a value that was written in its place.
-fn by_reference<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretRef>, D::Error> {
-    let value = Option::<serde_json::Value>::deserialize(from)?;
-    let Some(value) = value else { return Ok(None) };
-    serde_json::from_value(value).map(Some).map_err(|_| {
-        D::Error::custom(r#"credentials are given by reference only: write {"secret": "its name"}"#)
-    })
 }
 
 impl GitSource {
@@ -138,29 +129,12 @@ impl GitSource {
         if !is_ssh && (self.ssh_key.is_some() || self.known_hosts.is_some()) {
             return Err(Error::config("ssh_key and known_hosts are for ssh only: drop them"));
         }
-        let login = match (&self.username, &self.password) {
-            (Some(user), Some(password)) => {
-                check_text("username", user, MAX_NAME)?;
-                if user.contains(':') {
-                    return Err(Error::config(
-                        "the username contains a colon: the password is given as password, by reference",
-                    ));
-                }
-                check_text("password", &password.secret, MAX_NAME)?;
-                Some(Login { username: user.clone(), password: password.clone() })
-            }
-            (None, None) => None,
-            _ => return Err(Error::config("username and password belong together: give both or none")),
-        };
+        let login = Login::check(self.username.as_ref(), self.password.as_ref())?;
         if let Some(key) = &self.ssh_key {
             check_text("ssh_key", &key.secret, MAX_NAME)?;
         }
-        if let Some(hosts) = &self.known_hosts
-            && (hosts.trim().is_empty() || hosts.len() > MAX_KNOWN_HOSTS || hosts.contains('\0'))
-        {
-            return Err(Error::config(
-                "known_hosts is empty or longer than 16 KiB: give lines of ssh-keyscan",
-            ));
+        if let Some(hosts) = &self.known_hosts {
+            check_known_hosts(hosts)?;
         }
         Ok(Spec { remote, name, login, ssh_key: self.ssh_key.clone(), known_hosts: self.known_hosts.clone() })
     }
@@ -198,15 +172,6 @@ fn short(what: &'static str, prefix: &str, name: &str) -> Result<String> {
     Ok(format!("{prefix}{name}"))
 }
 
-fn check_text(what: &str, text: &str, max: usize) -> Result<()> {
-    if text.is_empty() || text.len() > max || text.chars().any(char::is_control) {
-        return Err(Error::config(format!(
-            "{what} is empty, longer than {max} bytes or contains a control character: give printable text"
-        )));
-    }
-    Ok(())
-}
-
 /// Shows neither the URL, into which somebody may have written a password, nor the known hosts.
 impl fmt::Debug for GitSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -232,13 +197,6 @@ pub(super) struct Spec {
     pub(super) login: Option<Login>,
     pub(super) ssh_key: Option<SecretRef>,
     pub(super) known_hosts: Option<String>,
-}
-
-/// How to log in to an HTTP server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Login {
-    pub(super) username: String,
-    pub(super) password: SecretRef,
 }
 
 #[cfg(test)]

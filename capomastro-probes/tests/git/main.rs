@@ -9,6 +9,7 @@ mod credentials;
 mod file;
 mod hostile;
 mod inetd;
+mod program;
 mod repo;
 mod runner;
 mod ssh;

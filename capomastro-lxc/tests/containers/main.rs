@@ -1,0 +1,11 @@
+//! The runner, in real containers.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod ending;
+mod hostile;
+mod inside;
+mod network;
+mod support;
+mod sweeping;

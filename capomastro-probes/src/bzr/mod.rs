@@ -1,0 +1,1 @@
+//! Bazaar (Breezy) branches as sources.

@@ -1,0 +1,1 @@
+//! Single URLs as sources.

@@ -1,0 +1,101 @@
+//! OpenSSH as the transport of a program that looks at a repository.
+
+use capomastro_core::{
+    Error, Result,
+    command::Command,
+    secret::{Secret, SecretRef, Secrets},
+};
+
+/// The variables that lead to the private key and to the known hosts.
+const KEY: &str = "CAPOMASTRO_SSH_KEY";
+const KNOWN_HOSTS: &str = "CAPOMASTRO_SSH_KNOWN_HOSTS";
+/// The longest text of known hosts, in bytes.
+const MAX_KNOWN_HOSTS: usize = 16 * 1024;
+
+/// Checks what a source says of known hosts.
+pub(crate) fn check_known_hosts(hosts: &str) -> Result<()> {
+    if hosts.trim().is_empty() || hosts.len() > MAX_KNOWN_HOSTS || hosts.contains('\0') {
+        return Err(Error::config("known_hosts is empty or longer than 16 KiB: give lines of ssh-keyscan"));
+    }
+    Ok(())
+}
+
+/// What an SSH server is to be met with.
+#[derive(Debug, Default)]
+pub(crate) struct SshLogin {
+    key: Option<Secret>,
+    known_hosts: Option<String>,
+}
+
+impl SshLogin {
+    /// Of what a source says.
+    pub(crate) async fn resolve(
+        key: Option<&SecretRef>,
+        known_hosts: Option<&String>,
+        secrets: &Secrets,
+    ) -> Result<Self> {
+        let key = match key {
+            Some(key) => Some(secrets.resolve(key).await?),
+            None => None,
+        };
+        Ok(Self { key, known_hosts: known_hosts.cloned() })
+    }
+
+    /// The command with the key and the known hosts, for [`command_line`](Self::command_line).
+    pub(crate) fn hand_over(&self, mut command: Command) -> Command {
+        if let Some(key) = &self.key {
+            command = command.secret_file(KEY, Secret::new(lines(key.expose())));
+        }
+        if let Some(hosts) = &self.known_hosts {
+            command = command.secret_file(KNOWN_HOSTS, Secret::new(lines(hosts)));
+        }
+        command
+    }
+
+    /// The line that a program hands to a shell to start ssh: constant words, a program that the embedder named, and paths
+    /// that the runner puts into variables.
+    pub(crate) fn command_line(&self, ssh: &str) -> String {
+        let mut words = vec![quoted(ssh)];
+        let mut option = |text: &str| words.extend(["-o".to_owned(), format!("\"{text}\"")]);
+        option("BatchMode=yes");
+        option("StrictHostKeyChecking=yes");
+        option("ClearAllForwardings=yes");
+        option("ForwardAgent=no");
+        option("PermitLocalCommand=no");
+        option("ControlMaster=no");
+        option("ControlPath=none");
+        if self.known_hosts.is_some() {
+            option(&format!("UserKnownHostsFile=${KNOWN_HOSTS}"));
+            option("GlobalKnownHostsFile=none");
+        }
+        if self.key.is_some() {
+            option("IdentitiesOnly=yes");
+            option("IdentityAgent=none");
+            option("PreferredAuthentications=publickey");
+            option(&format!("IdentityFile=${KEY}"));
+        }
+        words.join(" ")
+    }
+}
+
+/// Text that ends with the end of a line, without which ssh reads no key.
+fn lines(text: &str) -> String {
+    format!("{}\n", text.replace("\r\n", "\n").trim_end())
+}
+
+/// One word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_words_for_a_shell() {
+        assert_eq!(quoted("/opt/my ssh"), "'/opt/my ssh'");
+        assert_eq!(quoted("a'b; date"), r"'a'\''b; date'");
+        assert_eq!(lines("a\r\nb"), "a\nb\n");
+    }
+}
