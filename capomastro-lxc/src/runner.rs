@@ -2,7 +2,7 @@
 
 use crate::{
     builder::LxcRunnerBuilder,
-    config::{Container, Machine, Mount, SECCOMP},
+    config::{Container, Machine, Mount},
     network::Link,
     root::{Names, Root, is_plain},
     state::{Owner, Run, on_disk},
@@ -247,10 +247,6 @@ impl Prepared {
             mounts.iter().map(|m| (m.inside().to_owned(), m.is_folder())).collect();
         let names = Names { resolv: setup.network.resolv(), hosts: setup.network.hosts() };
         let root = setup.root.assemble(&prepared.run.folder, &points, &names)?;
-        let machine = Machine {
-            apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|b| b.starts_with(b"Y")),
-            seccomp: Path::new(SECCOMP).is_file(),
-        };
         let text = Container {
             root: &root,
             mounts: &mounts,
@@ -258,7 +254,7 @@ impl Prepared {
             limits: &setup.limits,
             user: setup.user,
             ids: setup.ids,
-            machine,
+            machine: Machine::look(),
         }
         .text()?;
         let write = || {
@@ -314,8 +310,11 @@ impl Drop for Prepared {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a thread of its own waits for processes that were killed")]
-fn rest() {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where it may block, processes that were killed are waited for"
+)]
+pub(crate) fn rest() {
     std::thread::sleep(Duration::from_millis(10));
 }
 
