@@ -34,6 +34,9 @@ const OWN: &str = "enclosure";
 /// Where programs of this machine are.
 const PROGRAMS: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
+/// The folder, in a build's own, of what it says, and the file there that tells how it ended.
+const SAYS: &str = "says";
+const END: &str = "end";
 /// How often, ten milliseconds apart, it is tried to remove what is left of a container.
 const TRIES: usize = 500;
 
@@ -118,6 +121,12 @@ impl Enclosure for Containers {
         mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)
             .map_err(|e| on_disk(&pipe, e.into()))?;
 
+        let [dir, _, says] = site.shared;
+        let end = says.join(END);
+        fs::File::create_new(&end).map_err(|e| on_disk(&end, e))?;
+        self.hand_over(&pipe)?;
+        self.hand_over(&end)?;
+
         let mut mounts = self.setup.mounts.clone();
         let mut ours = self.shown(&job)?;
         for folder in site.shared {
@@ -176,11 +185,10 @@ impl Enclosure for Containers {
             link.lend(&site.folder.join("lock"), &name)?;
         }
 
-        let [dir, _, says] = site.shared;
         let mut argv: Vec<OsString> = vec![program.into(), "-n".into(), name.into(), "-P".into()];
         argv.extend([own.join("lxc").into(), "-f".into(), config.into(), "--".into()]);
         argv.extend(["/bin/sh", "-c", ENTER, "capomastro"].map(OsString::from));
-        argv.extend([says.join("end"), pipe, dir.to_owned()].map(OsString::from));
+        argv.extend([end, pipe, dir.to_owned()].map(OsString::from));
         argv.extend(site.variables.iter().map(OsString::from));
         argv.push("--".into());
         argv.extend_from_slice(site.argv);
@@ -204,41 +212,37 @@ impl Enclosure for Containers {
             .with_context("container", name));
         }
         remove(&folder.join(OWN))?;
-        left(&folder.join("says/end"))
+        left(&folder.join(SAYS).join(END))
     }
 }
 
-/// What the first process inside wrote.
+/// What the first process inside wrote. A build can have put something else in its place, and then has begun.
 fn left(file: &Path) -> Result<Left> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let text = match rustix::fs::open(file, flags, Mode::empty()) {
-        Ok(opened) => {
-            let mut text = Vec::new();
-            match fs::File::from(opened).take(4 * 1024).read_to_end(&mut text) {
-                Ok(_) => Some(String::from_utf8_lossy(&text).into_owned()),
-                // The build has put something else in its place.
-                Err(e) if e.kind() == io::ErrorKind::IsADirectory => Some(String::new()),
-                Err(e) => return Err(on_disk(file, e)),
-            }
-        }
-        Err(Errno::NOENT) => None,
-        Err(Errno::LOOP | Errno::NXIO) => Some(String::new()),
+    let opened = match rustix::fs::open(file, flags, Mode::empty()) {
+        Ok(opened) => fs::File::from(opened),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(judge(None)),
         Err(e) => return Err(on_disk(file, e.into())),
     };
-    Ok(judge(text.as_deref()))
+    if !opened.metadata().map_err(|e| on_disk(file, e))?.is_file() {
+        return Ok(judge(None));
+    }
+    let mut text = Vec::new();
+    opened.take(4 * 1024).read_to_end(&mut text).map_err(|e| on_disk(file, e))?;
+    Ok(judge(Some(&String::from_utf8_lossy(&text))))
 }
 
 /// What the content of the file says, which a build can have changed.
 fn judge(text: Option<&str>) -> Left {
-    let Some(text) = text.filter(|t| !t.is_empty()) else {
+    if text == Some("") {
         return Left::NeverBegan(
             "its container could not be set up: its log ends with what LXC says; see what the launcher's health check \
              finds"
                 .into(),
         );
-    };
-    let code = text.lines().last().and_then(|line| line.strip_prefix("end ")?.parse::<u8>().ok());
-    code.map_or_else(
+    }
+    let last = text.and_then(|text| text.lines().last()?.strip_prefix("end ")?.parse::<u8>().ok());
+    last.map_or_else(
         || {
             Left::Cut(
                 "its container was ended before the build could tell its status: by somebody outside, by the build \
@@ -310,6 +314,7 @@ mod tests {
             (Some("begun\nend 256\n"), None),
             (Some("begun\nend -1\n"), None),
             (Some("begun\nend 0\nx"), None),
+            (None, None),
         ] {
             match (judge(text), left) {
                 (Left::Ended(code), Some(expected)) => assert_eq!(code, expected, "{text:?}"),
@@ -317,9 +322,7 @@ mod tests {
                 (other, _) => panic!("{text:?}: {other:?}"),
             }
         }
-        for text in [None, Some("")] {
-            assert!(matches!(judge(text), Left::NeverBegan(_)), "{text:?}");
-        }
+        assert!(matches!(judge(Some("")), Left::NeverBegan(_)));
     }
 
     #[test]
