@@ -29,7 +29,10 @@ mod source;
 
 pub use source::GitSource;
 
-use crate::remote::{http as web, ssh::SshLogin};
+use crate::remote::{
+    http as web,
+    ssh::{self, SshLogin},
+};
 use async_trait::async_trait;
 use capomastro_core::{
     Error, ErrorKind, Result,
@@ -42,7 +45,6 @@ use file::{Looked, Question, Seen};
 use key::Remote;
 use listing::{Found, Listing, Wants};
 use program::{Introduction, Program};
-use sha2::{Digest, Sha256};
 use source::Spec;
 use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
@@ -299,9 +301,7 @@ fn key_of(source: &Source, spec: &Spec) -> ProbeKey {
     let (user, password) =
         spec.login.as_ref().map_or(("", ""), |l| (l.username.as_str(), l.password.secret.as_str()));
     let ssh_key = spec.ssh_key.as_ref().map_or("", |k| k.secret.as_str());
-    let hosts: String = spec.known_hosts.as_ref().map_or_else(String::new, |hosts| {
-        Sha256::digest(hosts.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
-    });
+    let hosts = spec.known_hosts.as_ref().map_or_else(String::new, |hosts| ssh::digest(hosts));
     let key =
         ProbeKey::of(&[source.probe.as_str(), &spec.remote.canonical(), user, password, ssh_key, &hosts]);
     match spec.remote.host() {

@@ -5,6 +5,7 @@ use capomastro_core::{
     command::Command,
     secret::{Secret, SecretRef, Secrets},
 };
+use sha2::{Digest as _, Sha256};
 
 /// The variables that lead to the private key and to the known hosts.
 const KEY: &str = "CAPOMASTRO_SSH_KEY";
@@ -18,6 +19,11 @@ pub(crate) fn check_known_hosts(hosts: &str) -> Result<()> {
         return Err(Error::config("known_hosts is empty or longer than 16 KiB: give lines of ssh-keyscan"));
     }
     Ok(())
+}
+
+/// Known hosts as a part of a probe's key, which is short.
+pub(crate) fn digest(hosts: &str) -> String {
+    Sha256::digest(hosts.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// What an SSH server is to be met with.
