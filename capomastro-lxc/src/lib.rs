@@ -20,6 +20,7 @@ mod launcher;
 mod network;
 mod root;
 mod runner;
+mod skeleton;
 mod state;
 mod wrapper;
 
