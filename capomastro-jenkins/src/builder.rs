@@ -26,6 +26,7 @@ pub struct JenkinsLauncherBuilder {
     concurrency: usize,
     connect_timeout: Duration,
     read_timeout: Duration,
+    download_timeout: Duration,
     launch_timeout: Duration,
     proxy_timeout: Duration,
     sweep_gap: Duration,
@@ -34,6 +35,7 @@ pub struct JenkinsLauncherBuilder {
     digest_timeout: Duration,
     resend: bool,
     save_records: bool,
+    stop_extras: bool,
     proxy: Option<String>,
     roots: Vec<Vec<u8>>,
 }
@@ -49,6 +51,7 @@ impl JenkinsLauncherBuilder {
             concurrency: 6,
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(30),
+            download_timeout: Duration::from_secs(1_800),
             launch_timeout: Duration::from_secs(60),
             proxy_timeout: Duration::from_secs(120),
             sweep_gap: Duration::from_secs(10),
@@ -57,6 +60,7 @@ impl JenkinsLauncherBuilder {
             digest_timeout: Duration::from_secs(3),
             resend: false,
             save_records: true,
+            stop_extras: true,
             proxy: None,
             roots: Vec::new(),
         }
@@ -69,7 +73,8 @@ impl JenkinsLauncherBuilder {
         self
     }
 
-    /// How many requests may be under way at once; 1 to 64, 6 by default. Jenkins has no limit of its own and becomes slow
+    /// How many requests may be under way at once; 1 to 64, 6 by default. Half as many downloads of logs and artifacts may be
+    /// beside them, so that these hold up no launch. Jenkins has no limit of its own and becomes slow
     /// instead.
     pub const fn concurrency(mut self, requests: usize) -> Self {
         self.concurrency = requests;
@@ -85,6 +90,12 @@ impl JenkinsLauncherBuilder {
     /// How long reading an answer may take; 30 s by default. Of logs and artifacts, how long nothing may come.
     pub const fn read_timeout(mut self, timeout: Duration) -> Self {
         self.read_timeout = timeout;
+        self
+    }
+
+    /// How long reading an artifact or a log may take in all; 30 min by default. What was read by then can be gone on from.
+    pub const fn download_timeout(mut self, timeout: Duration) -> Self {
+        self.download_timeout = timeout;
         self
     }
 
@@ -146,6 +157,13 @@ impl JenkinsLauncherBuilder {
         self
     }
 
+    /// Whether a build that runs beside the one that stands for its launch, for the same causes and nobody else's, is stopped;
+    /// on by default. It needs the permission Job/Cancel, and warns without. What people have rebuilt or replayed is theirs.
+    pub const fn stop_extras(mut self, stopped: bool) -> Self {
+        self.stop_extras = stopped;
+        self
+    }
+
     /// The URL of a proxy through which the server is reached. None by default, whatever the environment says.
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.proxy = Some(url.into());
@@ -181,9 +199,15 @@ impl JenkinsLauncherBuilder {
             (!(1..=64).contains(&self.concurrency), "concurrency is out of range: give 1 to 64"),
             (self.max_json < 64 * 1024, "max_answer_bytes is out of range: give at least 64 KiB"),
             (
-                [self.connect_timeout, self.read_timeout, self.launch_timeout, self.proxy_timeout]
-                    .iter()
-                    .any(Duration::is_zero),
+                [
+                    self.connect_timeout,
+                    self.read_timeout,
+                    self.download_timeout,
+                    self.launch_timeout,
+                    self.proxy_timeout,
+                ]
+                .iter()
+                .any(Duration::is_zero),
                 "a time-out is zero: give at least a second",
             ),
         ];
@@ -208,6 +232,7 @@ impl JenkinsLauncherBuilder {
             concurrency: self.concurrency,
             connect_timeout: self.connect_timeout,
             read_timeout: self.read_timeout,
+            download_timeout: self.download_timeout,
             change_timeout: self.launch_timeout,
             max_json: self.max_json,
             proxy: proxy.transpose()?,
@@ -218,6 +243,7 @@ impl JenkinsLauncherBuilder {
             sweep_gap: self.sweep_gap,
             resend: self.resend,
             save_records: self.save_records,
+            stop_extras: self.stop_extras,
             max_artifact_bytes: self.max_artifact_bytes,
             digest_timeout: self.digest_timeout,
         };

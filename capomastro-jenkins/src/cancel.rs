@@ -120,7 +120,7 @@ impl Inner {
         }
     }
 
-    async fn stop(&self, job: &JobName, build: &Build) -> Result<()> {
+    pub(crate) async fn stop(&self, job: &JobName, build: &Build) -> Result<()> {
         let now = self.client.clock().monotonic();
         let first = self.memory.stops.first((job.to_string(), build.number), now, now);
         let how = how(build.is_pipeline, now.since(first));

@@ -73,6 +73,7 @@ pub(crate) struct Options {
     /// Whether a request whose connection broke is sent once more within the quiet period.
     pub(crate) resend: bool,
     pub(crate) save_records: bool,
+    pub(crate) stop_extras: bool,
     pub(crate) max_artifact_bytes: u64,
     pub(crate) digest_timeout: Duration,
 }

@@ -68,6 +68,8 @@ pub(crate) struct Memory {
     pub(crate) next: Facts<String, u64>,
     /// Builds whose records were saved, or could not be.
     pub(crate) saved: Facts<LaunchKey, ()>,
+    /// Builds that were stopped since another one stands for their key.
+    pub(crate) extras: Facts<(String, u64), ()>,
     /// When a build was first asked to stop.
     pub(crate) stops: Facts<(String, u64), Monotonic>,
     /// Where readers of logs stand.

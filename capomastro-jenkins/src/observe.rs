@@ -5,10 +5,11 @@ use crate::{
     artifacts::Digest,
     canonical::is_cut_off,
     ended,
-    http::{Body, Call, Client},
+    http::Client,
     job::{Artifacts, Built},
     launcher::Inner,
     read::{Listed, Queue},
+    records::Records,
     reference::Reference,
     stand::{Facts, Stand, is_or_may_be, reach},
     wire::{self, Build},
@@ -23,8 +24,6 @@ use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 /// How long an item that left the queue may be without a build before it is not believed to become one.
 const WITHOUT_BUILD: Duration = Duration::from_secs(30);
-/// How many records are saved in one look at a job.
-const SAVES: usize = 20;
 /// The most artifacts that are told of one build.
 const MAX_ARTIFACTS: usize = 1_000;
 
@@ -57,10 +56,12 @@ impl Inner {
                 Err(e) => Some(Err(e)),
             });
         }
+        let records = Records::default();
         if !by_job.is_empty() {
             match self.client.queue().await {
                 Ok(queue) => {
-                    let jobs = by_job.into_iter().map(|(job, asks)| self.observe_job(job, asks, &queue));
+                    let jobs =
+                        by_job.into_iter().map(|(job, asks)| self.observe_job(job, asks, &queue, &records));
                     for (at, report) in join_all(jobs).await.into_iter().flatten() {
                         reports[at] = Some(report);
                     }
@@ -72,6 +73,7 @@ impl Inner {
                 }
             }
         }
+        self.save_records(records).await;
         let none = || Err(Error::internal("a build was not looked at"));
         reports.into_iter().map(|report| report.unwrap_or_else(none)).collect()
     }
@@ -81,6 +83,7 @@ impl Inner {
         name: JobName,
         asks: Vec<(usize, Ask)>,
         queue: &Queue,
+        records: &Records,
     ) -> Vec<(usize, Result<Report>)> {
         let only: Vec<&Ask> = asks.iter().map(|(_, ask)| ask).collect();
         let facts = match self.facts_of(&name, &only, queue).await {
@@ -94,9 +97,10 @@ impl Inner {
             }
             Some(listed) => {
                 let all = self.index(listed, queue, &only);
-                let mut reports = join_all(only.iter().map(|ask| self.report(&name, ask, &all))).await;
-                self.save_records(&name, &only, &all).await;
-                self.look_deeper(&name, &only, listed, queue, &mut reports).await;
+                let mut reports =
+                    join_all(only.iter().map(|ask| self.report(&name, ask, &all, records))).await;
+                self.stop_extras(&name, &only, &all).await;
+                self.look_deeper(&name, &only, listed, (queue, records), &mut reports).await;
                 reports
             }
         };
@@ -110,7 +114,7 @@ impl Inner {
         name: &JobName,
         asks: &[&Ask],
         listed: &Listed,
-        queue: &Queue,
+        (queue, records): (&Queue, &Records),
         reports: &mut [Result<Report>],
     ) {
         let is_missing = |ask: &Ask, report: &Result<Report>| {
@@ -128,7 +132,7 @@ impl Inner {
         for (ask, report) in asks.iter().zip(reports) {
             if is_missing(ask, report) {
                 *report = match &deeper {
-                    Ok(deeper) => self.report(name, ask, &self.index(deeper, queue, asks)).await,
+                    Ok(deeper) => self.report(name, ask, &self.index(deeper, queue, asks), records).await,
                     Err(e) => Err(e.copy()),
                 };
             }
@@ -165,30 +169,30 @@ impl Inner {
         Facts::new(&queue.items, &listed.job.builds, listed.down_to, &queue.session, &parameters)
     }
 
-    async fn report(&self, name: &JobName, ask: &Ask, all: &Facts<'_>) -> Result<Report> {
+    async fn report(&self, name: &JobName, ask: &Ask, all: &Facts<'_>, records: &Records) -> Result<Report> {
         let reference = &ask.reference;
         match all.stand(reference, &ask.key) {
             Stand::Queued(item) => Ok(queued(reference, item, all.session)),
-            Stand::Build(build) => self.of_build(name, ask, build, all.session).await,
+            Stand::Build(build) => self.of_build(name, ask, build, all.session, records).await,
             Stand::AskBuild(number) => match self.client.build(name, number, wire::BUILD).await? {
                 Some((build, session)) if is_or_may_be(&build, reference, &ask.key) => {
                     match all.waiting(reference, &ask.key).filter(|_| is_cut_off(&build)) {
                         Some(item) => Ok(queued(reference, item, all.session)),
-                        None => self.of_build(name, ask, &build, &session).await,
+                        None => self.of_build(name, ask, &build, &session, records).await,
                     }
                 }
                 _ => match all.twin(reference, &ask.key) {
-                    Some(Stand::Build(build)) => self.of_build(name, ask, build, all.session).await,
+                    Some(Stand::Build(build)) => self.of_build(name, ask, build, all.session, records).await,
                     _ => Ok(unknown()),
                 },
             },
-            Stand::AskItem(id) => self.of_item(ask, id, all).await,
+            Stand::AskItem(id) => self.of_item(ask, id, all, records).await,
             Stand::Unknown => Ok(unknown()),
         }
     }
 
     /// A queue item that is neither in the queue nor, as far as can be seen, a build.
-    async fn of_item(&self, ask: &Ask, id: u64, all: &Facts<'_>) -> Result<Report> {
+    async fn of_item(&self, ask: &Ask, id: u64, all: &Facts<'_>, records: &Records) -> Result<Report> {
         let reference = &ask.reference;
         let Some((item, session)) = self.client.item(id).await? else { return Ok(unknown()) };
         let is_ours = session == reference.session
@@ -208,7 +212,7 @@ impl Inner {
             };
             return match self.client.build(&name, number, wire::BUILD).await? {
                 Some((build, session)) if is_or_may_be(&build, reference, &ask.key) => {
-                    self.of_build(&name, &moved, &build, &session).await
+                    self.of_build(&name, &moved, &build, &session, records).await
                 }
                 _ => Ok(unknown()),
             };
@@ -228,9 +232,17 @@ impl Inner {
         Ok(queued(reference, &item, all.session))
     }
 
-    async fn of_build(&self, name: &JobName, ask: &Ask, build: &Build, session: &str) -> Result<Report> {
+    async fn of_build(
+        &self,
+        name: &JobName,
+        ask: &Ask,
+        build: &Build,
+        session: &str,
+        records: &Records,
+    ) -> Result<Report> {
         let mut now = ask.reference.clone().started(build.number);
         if !build.has_ended() {
+            self.note_record(records, name, ask, build);
             session.clone_into(&mut now.session);
             return Ok(Report { external: renamed(&ask.reference, now), seen: Seen::Running });
         }
@@ -305,40 +317,6 @@ impl Inner {
             tracing::warn!(job = %name, number = build.number, "not all artifacts could be digested in time");
         }
         all
-    }
-
-    /// Has Jenkins write the records of running builds to its disk, by setting a description: what it has not written is
-    /// lost when it crashes. That is optional, so no failure of it is more than a warning.
-    async fn save_records(&self, name: &JobName, asks: &[&Ask], all: &Facts<'_>) {
-        if !self.options.save_records {
-            return;
-        }
-        let unsaved = asks.iter().filter_map(|ask| match all.stand(&ask.reference, &ask.key) {
-            Stand::Build(build)
-                if !build.has_ended()
-                    && build.carries(&ask.reference.parameter, &ask.key)
-                    && !build.description.as_deref().unwrap_or_default().contains(&ask.key)
-                    && self.memory.saved.get(&ask.reference.key).is_none() =>
-            {
-                Some((ask, build))
-            }
-            _ => None,
-        });
-        let saves = unsaved.take(SAVES).map(|(ask, build)| async move {
-            let text = match build.description.as_deref() {
-                None | Some("") => format!("Capomastro {}", ask.key),
-                Some(own) => own.to_owned(),
-            };
-            let number = build.number.to_string();
-            let body = Body::Form(vec![("description".into(), text)]);
-            let call = Call::post(name.build(&number, ["submitDescription"]), body).about(name);
-            // Once, whatever comes of it: who may not do it now may not do it at each look.
-            self.memory.saved.set(ask.reference.key, (), self.client.clock().monotonic());
-            if let Err(e) = self.client.change(call, Some(name)).await {
-                tracing::warn!(error = %e.report(), "a build's record could not be saved: a crash of Jenkins loses it");
-            }
-        });
-        join_all(saves).await;
     }
 }
 

@@ -128,23 +128,18 @@ pub(crate) fn is_or_may_be(build: &Build, reference: &Reference, key: &str) -> b
     build.carries(&reference.parameter, key) || (build.parameters.is_none() && is_of_item)
 }
 
-/// How far down the list of a job's builds is worth reading for these numbers: a gap that is wider than this is not
-/// crossed for what lies beyond, which is read one by one.
+/// How many builds of a list are worth reading instead of asking for one by its number. Beyond that, what lies further down
+/// is read one by one.
 const GAP: u64 = 200;
 
-/// The lowest number that the list of builds is to reach for these, of which the highest number is `next`.
+/// The lowest number that the list of builds is to reach for these, of which the highest number is `next`. A number counts as
+/// often as it is wanted.
 pub(crate) fn reach(next: u64, wanted: &[u64]) -> u64 {
     let mut wanted: Vec<u64> = wanted.to_vec();
     wanted.sort_unstable_by(|a, b| b.cmp(a));
-    wanted.dedup();
-    let mut lowest = next;
-    for number in wanted {
-        if lowest.saturating_sub(number) > GAP {
-            break;
-        }
-        lowest = lowest.min(number);
-    }
-    lowest
+    let worth = std::iter::successors(Some(GAP), |worth| Some(worth.saturating_add(GAP)));
+    let pays = wanted.iter().zip(worth).filter(|(number, worth)| next.saturating_sub(**number) <= *worth);
+    pays.map(|(number, _)| *number).min().map_or(next, |lowest| lowest.min(next))
 }
 
 #[cfg(test)]
@@ -282,6 +277,14 @@ mod tests {
             (500, vec![499, 3], 499),
             (9_000, vec![5], 9_000),
             (10, vec![50], 10),
+            // Many that are far down.
+            (501, (1..=13).collect(), 1),
+            (501, vec![7, 7, 7], 7),
+            (501, vec![7, 7], 501),
+            (9_000, (1..=13).collect(), 9_000),
+            // Some of which pay, and one that does not.
+            (900, vec![700, 500, 300, 10], 300),
+            (u64::MAX, vec![0], u64::MAX),
         ] {
             assert_eq!(reach(next, &wanted), lowest, "{next} {wanted:?}");
         }

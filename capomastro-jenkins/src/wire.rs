@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 /// What is asked of each queue item.
 pub(crate) const ITEM: &str = "id,blocked,buildable,stuck,why,inQueueSince,cancelled,executable[number,url],task[name,url],actions[parameters[name,value],causes[shortDescription]]";
 /// What is asked of each build of a list.
-pub(crate) const BUILD: &str = "number,queueId,building,inProgress,result,duration,description,actions[parameters[name,value],causes[shortDescription]]";
+pub(crate) const BUILD: &str = "number,queueId,building,inProgress,result,duration,description,actions[parameters[name,value],causes[shortDescription,userId]]";
 /// What is asked of a build that has ended, beside that.
-pub(crate) const BUILD_END: &str = "number,queueId,building,inProgress,result,duration,description,actions[parameters[name,value],causes[shortDescription],lastBuiltRevision[SHA1],remoteUrls],artifacts[relativePath]";
+pub(crate) const BUILD_END: &str = "number,queueId,building,inProgress,result,duration,description,actions[parameters[name,value],causes[shortDescription,userId],lastBuiltRevision[SHA1],remoteUrls],artifacts[relativePath]";
 /// What is asked of a job before a launch.
 pub(crate) const JOB: &str = "buildable,nextBuildNumber,property[parameterDefinitions[name,type,choices]]";
 
@@ -52,6 +52,8 @@ pub(crate) struct Build {
     pub(crate) parameters: Option<Values>,
     /// The classes of its causes.
     pub(crate) causes: Vec<String>,
+    /// The users that its causes name.
+    pub(crate) users: Vec<String>,
     /// Whether somebody or something interrupted it, as it says itself.
     pub(crate) is_interrupted: bool,
     pub(crate) is_pipeline: bool,
@@ -143,6 +145,7 @@ impl Build {
             description: text("description"),
             parameters: actions.parameters,
             causes: actions.causes,
+            users: actions.users,
             is_interrupted: actions.is_interrupted,
             is_pipeline: value["_class"].as_str().is_some_and(|class| class.ends_with("WorkflowRun")),
             checkouts: actions.checkouts,
@@ -197,6 +200,7 @@ pub(crate) fn running(value: &Value) -> Vec<(JobName, Build)> {
 struct Actions {
     parameters: Option<Values>,
     causes: Vec<String>,
+    users: Vec<String>,
     is_interrupted: bool,
     checkouts: Vec<(String, Vec<String>)>,
 }
@@ -223,6 +227,7 @@ impl Actions {
                 all.is_interrupted = true;
             } else {
                 all.causes.extend(list(&action["causes"], |c| c["_class"].as_str().map(str::to_owned)));
+                all.users.extend(list(&action["causes"], |c| c["userId"].as_str().map(str::to_owned)));
             }
             if let Some(revision) = action["lastBuiltRevision"]["SHA1"].as_str() {
                 let remotes = list(&action["remoteUrls"], |url| url.as_str().map(str::to_owned));

@@ -1,6 +1,7 @@
 //! Revision probes for Capomastro: git, bzr, hg, svn, URLs and scripts.
 //!
 //! - `git` (the default feature `git`): `GitProbe` looks at git repositories, mostly in process.
+//! - `svn` (the default feature `svn`): `SvnProbe` looks at Subversion repositories, mostly in process.
 //! - [`script`]: [`ScriptProbe`](script::ScriptProbe) asks scripts, which print a revision or answer true or false.
 
 #[cfg(feature = "bzr")]

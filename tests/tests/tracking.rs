@@ -1,10 +1,10 @@
 //! From the build system's yes to the end of a build.
 
 use capomastro_core::{
-    ErrorKind,
+    ErrorKind, Result, async_trait,
     events::EventKind,
-    launch::{Ended, Outcome},
-    model::{LaunchKey, Phase, Policy, RetryOn, RetryPolicy, StopReason},
+    launch::{BuildLauncher, Ended, Found, Journal, LaunchRequest, Launched, Outcome, Promise, Report},
+    model::{ExternalRef, LaunchKey, Phase, Policy, RetryOn, RetryPolicy, StopReason},
     scheduler::Cancelled,
     why::WhyNotBuilding,
 };
@@ -12,8 +12,11 @@ use capomastro_testkit::{
     ControllableLauncher,
     fakes::{LaunchAnswer, Mode},
 };
-use capomastro_tests::{Stage, person, revision, timeouts};
-use std::time::Duration;
+use capomastro_tests::{Stage, person, revision, spec, timeouts};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 const HOUR: u64 = 3_600;
 
@@ -83,6 +86,87 @@ async fn a_hint_makes_the_look_at_a_build_come_at_once() {
     assert_eq!(stage.scheduler.look_sooner(&[key]).await.unwrap(), 0, "of a build that has ended");
     let many = vec![key; 1_001];
     assert_eq!(stage.scheduler.look_sooner(&many).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+/// Counts how many builds it is asked about in each call.
+#[derive(Debug)]
+struct Counting {
+    inner: ControllableLauncher,
+    calls: Mutex<Vec<usize>>,
+}
+
+#[async_trait]
+impl BuildLauncher for Counting {
+    fn promise(&self) -> Promise {
+        self.inner.promise()
+    }
+    fn check_job(&self, job: &serde_json::Value) -> Result<()> {
+        self.inner.check_job(job)
+    }
+    async fn launch(&self, request: &LaunchRequest, journal: &dyn Journal) -> Result<Launched> {
+        self.inner.launch(request, journal).await
+    }
+    async fn find(&self, request: &LaunchRequest) -> Result<Found> {
+        self.inner.find(request).await
+    }
+    async fn observe(&self, builds: &[(LaunchKey, ExternalRef)]) -> Vec<Result<Report>> {
+        self.calls.lock().unwrap().push(builds.len());
+        self.inner.observe(builds).await
+    }
+    async fn cancel(&self, key: &LaunchKey, build: &ExternalRef) -> Result<()> {
+        self.inner.cancel(key, build).await
+    }
+}
+
+/// However many run: what a look costs a build system does not grow with them.
+#[tokio::test]
+async fn all_builds_of_a_launcher_that_are_due_are_looked_at_in_one_call() {
+    for (builds_at_once, calls) in [(100, 1), (20, 3)] {
+        let counting =
+            Arc::new(Counting { inner: ControllableLauncher::accepting(), calls: Mutex::default() });
+        let stage = Stage::with(ControllableLauncher::accepting(), |b| {
+            let launcher = Arc::<Counting>::clone(&counting);
+            b.at_once(7).builds_at_once(builds_at_once).launcher("counting", launcher)
+        });
+        for n in 0..60 {
+            let name = format!("d{n}");
+            stage.probe.set(&name, "r1");
+            let mut spec = spec(&name, &[], Policy::default());
+            spec.launcher = "counting".parse().unwrap();
+            stage.apply(&spec).await;
+        }
+        stage.settle().await;
+        stage.clock.advance(Duration::from_secs(HOUR));
+        counting.calls.lock().unwrap().clear();
+        stage.settle().await;
+        let asked = counting.calls.lock().unwrap().clone();
+        assert_eq!((asked.len(), asked.iter().sum::<usize>()), (calls, 60), "{asked:?}");
+    }
+}
+
+/// Launches that are due together wait for room, and none is sent late.
+#[tokio::test]
+async fn launches_are_sent_as_many_at_a_time_as_there_is_room_for() {
+    let stage = Stage::with(ControllableLauncher::accepting(), |b| b.at_once(4));
+    stage.launcher.outage(true);
+    for n in 0..20 {
+        stage.begin(&format!("d{n}"), Policy::default()).await;
+    }
+    stage.launcher.outage(false);
+    stage.clock.advance(Duration::from_secs(60));
+    stage.launcher.hold_sends(true);
+    let before = stage.launcher.launch_calls();
+    {
+        let mut tick = std::pin::pin!(stage.scheduler.tick());
+        for _ in 0..50 {
+            assert!(futures_util::poll!(&mut tick).is_pending());
+        }
+        assert_eq!(stage.launcher.launch_calls() - before, 4);
+    }
+    stage.launcher.hold_sends(false);
+    stage.pass(600).await;
+    assert_eq!(stage.launcher.builds().len(), 20);
+    assert!(stage.launcher.duplicates().is_empty());
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::{
     time::{Clock, Random, SystemClock, SystemRandom},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// What is kept for how long. Sweeping runs once an hour and whenever a dependency has more builds than it may keep.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub(crate) struct Config {
     pub(crate) drive_lease: Duration,
     pub(crate) look_lease: Duration,
     pub(crate) at_once: usize,
+    pub(crate) builds_at_once: usize,
     pub(crate) idle: Duration,
     pub(crate) grace: Duration,
     pub(crate) is_lock_elsewhere: bool,
@@ -105,6 +106,7 @@ impl SchedulerBuilder {
                 drive_lease: Duration::from_secs(15),
                 look_lease: Duration::from_secs(90),
                 at_once: 256,
+                builds_at_once: 4_096,
                 idle: Duration::from_secs(1),
                 grace: Duration::from_secs(10),
                 is_lock_elsewhere: false,
@@ -243,11 +245,20 @@ impl SchedulerBuilder {
         self
     }
 
-    /// How many looks of one probe, and how many builds of one launcher, are worked on at once, 1 to 10,000.
+    /// How many looks of one probe, and how many launches of one launcher, are worked on at once, 1 to 10,000.
     /// Default 256.
     #[must_use]
     pub const fn at_once(mut self, tasks: usize) -> Self {
         self.config.at_once = tasks;
+        self
+    }
+
+    /// How many builds of one launcher are taken at once, 1 to 100,000: those that run are looked at in one call, so that it
+    /// costs a build system little more than a look at one of them, and those to be launched are, as many at a time as
+    /// [`at_once`](Self::at_once) says. Default 4,096.
+    #[must_use]
+    pub const fn builds_at_once(mut self, builds: usize) -> Self {
+        self.config.builds_at_once = builds;
         self
     }
 
@@ -308,6 +319,9 @@ impl SchedulerBuilder {
         if !(1..=10_000).contains(&config.at_once) {
             return Err(Error::config("at_once is out of range: give 1 to 10,000"));
         }
+        if !(1..=100_000).contains(&config.builds_at_once) {
+            return Err(Error::config("builds_at_once is out of range: give 1 to 100,000"));
+        }
         let limits = self.launcher_limits.values().chain(config.overall_limit.iter());
         if limits.into_iter().any(|l| !(1..=100_000).contains(l)) {
             return Err(Error::config("a limit of running builds is out of range: give 1 to 100,000"));
@@ -340,12 +354,14 @@ impl SchedulerBuilder {
         }
         let kind_budgets: BTreeMap<ProbeName, Budget> = named(self.kind_budgets)?;
         let holder: HolderId = format!("{instance}/{:032x}", random.bits()).parse()?;
+        let sending = launchers.keys().map(|name| (name.clone(), Semaphore::new(config.at_once))).collect();
         Ok(Scheduler {
             inner: Arc::new(Inner {
                 store,
                 probes,
                 launchers,
                 outputs,
+                sending: Arc::new(sending),
                 lock,
                 secrets,
                 clock,

@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     error::ErrorKind,
     events::{Event, EventKind},
-    launch::{BuildLauncher, Found, Report},
+    launch::{BuildLauncher, Found, Report, send_before},
     lock::Lease,
     model::{Build, BuildId, ExternalRef, LaunchKey, LauncherName, Orphan, OrphanVerdict, Phase},
     store::{Claim, Draft, DueChange, Lane, ListKey, Query, Record, Task},
@@ -22,6 +22,7 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use tokio::sync::SemaphorePermit;
 
 /// The most orphans of one build that are judged at once.
 const MOST_ORPHANS: usize = 100;
@@ -65,12 +66,19 @@ impl Inner {
             if item.build.external.is_some() {
                 looked_at.push(item);
             } else {
-                let launcher = Arc::clone(&launcher);
+                let (launcher, name) = (Arc::clone(&launcher), &name);
                 alone.push(async move {
                     let claim = item.claim.clone();
-                    if let Err(error) = self.drive_alone(item, launcher, asked).await {
+                    let room = self.room_to_send(name).await;
+                    // Too late to be sent safely: whoever takes it next may.
+                    if self.clock.monotonic()
+                        >= send_before(asked, self.config.drive_lease, self.config.request_timeout).0
+                    {
+                        self.give_back(claim.clone(), Duration::ZERO, claim.note);
+                    } else if let Err(error) = self.drive_alone(item, launcher, asked).await {
                         self.stall(claim, &error);
                     }
+                    drop(room);
                 });
             }
         }
@@ -79,13 +87,28 @@ impl Inner {
         futures_util::future::join(together, each).await;
     }
 
+    /// Waits for room to send a build, or to find one.
+    async fn room_to_send(&self, name: &LauncherName) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.sending.get(name)?.acquire().await.ok()
+    }
+
     /// Cuts a request to the build system, or to a lock that is kept elsewhere, off at the time-out of requests.
     pub(super) async fn in_time<T>(
         &self,
         request: impl Future<Output = T> + Send,
         otherwise: impl FnOnce(Error) -> T,
     ) -> T {
-        match select(pin!(request), pin!(self.clock.sleep(self.config.request_timeout))).await {
+        self.within(self.config.request_timeout, request, otherwise).await
+    }
+
+    async fn within<T>(
+        &self,
+        most: Duration,
+        request: impl Future<Output = T> + Send,
+        otherwise: impl FnOnce(Error) -> T,
+    ) -> T {
+        match select(pin!(request), pin!(self.clock.sleep(most))).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => otherwise(Error::new(ErrorKind::TimedOut, "no answer came in time")),
         }
@@ -160,14 +183,20 @@ impl Inner {
         while settling.next().await.is_some() {}
     }
 
-    /// One look, in time, with an answer for each.
+    /// One look, in time, with an answer for each. It sends nothing, so it may take what a claim leaves: there may be many
+    /// builds in it.
     async fn look_at(
         &self,
         launcher: &dyn BuildLauncher,
         asked: &[(LaunchKey, ExternalRef)],
     ) -> Vec<Result<Report>> {
-        let reports =
-            self.in_time(launcher.observe(asked), |e| asked.iter().map(|_| Err(e.copy())).collect()).await;
+        let most = self
+            .config
+            .drive_lease
+            .saturating_sub(self.config.request_timeout)
+            .max(self.config.request_timeout);
+        let late = |e: Error| asked.iter().map(|_| Err(e.copy())).collect();
+        let reports = self.within(most, launcher.observe(asked), late).await;
         if reports.len() == asked.len() {
             return reports;
         }

@@ -40,7 +40,7 @@ use crate::{
 use budgets::SharedBudgets;
 use builder::Config;
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// Looks at sources, decides, builds and links. A cheap handle: clones are the same scheduler.
 #[derive(Clone, Debug)]
@@ -54,6 +54,8 @@ struct Inner {
     probes: BTreeMap<ProbeName, Arc<dyn RevisionProbe>>,
     launchers: BTreeMap<LauncherName, Arc<dyn BuildLauncher>>,
     outputs: BTreeMap<LauncherName, Arc<dyn BuildOutput>>,
+    /// Room for builds that are sent or found, one by one.
+    sending: Arc<BTreeMap<LauncherName, Semaphore>>,
     lock: Arc<dyn DependencyLock>,
     secrets: Secrets,
     clock: Arc<dyn Clock>,

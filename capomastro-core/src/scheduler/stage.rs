@@ -44,6 +44,7 @@ impl Scheduler {
                 probes: inner.probes.clone(),
                 launchers: inner.launchers.clone(),
                 outputs: inner.outputs.clone(),
+                sending: Arc::clone(&inner.sending),
                 lock: Arc::clone(&inner.lock),
                 secrets: inner.secrets.clone(),
                 clock: Arc::clone(&inner.clock),

@@ -57,7 +57,7 @@ impl Scheduler {
     /// Does what is due now, once, and returns when it is done.
     ///
     /// What becomes due meanwhile is left to the next tick; so is work beyond
-    /// [`at_once`](super::SchedulerBuilder::at_once).
+    /// [`at_once`](super::SchedulerBuilder::at_once) and [`builds_at_once`](super::SchedulerBuilder::builds_at_once).
     ///
     /// *Cancellation*: dropping the future is a crash: nothing that was recorded is lost, and what was begun is gone on with
     /// when its claim ends.
@@ -87,8 +87,13 @@ impl Scheduler {
 impl Inner {
     /// What to ask the store for, given what is being worked on.
     pub(super) fn ask(&self, busy: &BTreeMap<Lane, usize>) -> ClaimAsk {
-        let free =
-            |lane: &Lane| self.config.at_once.saturating_sub(busy.get(lane).copied().unwrap_or_default());
+        let free = |lane: &Lane| {
+            let most = match lane {
+                Lane::Launcher(_) => self.config.builds_at_once,
+                Lane::Probe(_) | Lane::House => self.config.at_once,
+            };
+            most.saturating_sub(busy.get(lane).copied().unwrap_or_default())
+        };
         let probes = self.probes.keys().map(|n| (Lane::Probe(n.clone()), self.config.look_lease));
         let launchers = self.launchers.keys().map(|n| (Lane::Launcher(n.clone()), self.config.drive_lease));
         let lanes = std::iter::once((Lane::House, self.config.drive_lease))

@@ -9,7 +9,7 @@ use capomastro_core::{
     Error, ErrorKind, Result, Retry,
     launch::SendBefore,
     secret::Secrets,
-    time::{Clock, Random},
+    time::{Clock, Monotonic, Random},
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
@@ -28,6 +28,8 @@ const AGENT: &str = concat!("capomastro-jenkins/", env!("CARGO_PKG_VERSION"));
 const IDLE: Duration = Duration::from_secs(10);
 /// How often a request that only reads is sent again at once when its connection breaks.
 pub(super) const RESENDS: usize = 2;
+/// Who waits for less than this says nothing of the server by giving up.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// What is read at most of an answer whose body says little.
 const SMALL: usize = 64 * 1024;
 
@@ -44,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     /// How long reading may take.
     pub(crate) read_timeout: Duration,
+    /// How long reading an artifact or a log may take in all.
+    pub(crate) download_timeout: Duration,
     /// How long asking for a build, or another change, may take.
     pub(crate) change_timeout: Duration,
     /// How many bytes of JSON are read at most.
@@ -191,6 +195,8 @@ struct Inner {
     /// For what may be large: bounded by how long nothing comes, and never packed, so that offsets are offsets.
     downloads: reqwest::Client,
     permits: Semaphore,
+    /// For downloads, which take long: what launches and looks wait for is never held by them.
+    download_permits: Semaphore,
     circuit: Mutex<Circuit>,
     trust: Mutex<Trust>,
     /// What was issued, or that the server issues none.
@@ -210,6 +216,7 @@ impl Client {
         Ok(Self(Arc::new(Inner {
             downloads,
             permits: Semaphore::new(settings.concurrency),
+            download_permits: Semaphore::new(settings.concurrency.div_ceil(2)),
             settings,
             http,
             circuit: Mutex::default(),
@@ -268,7 +275,9 @@ impl Client {
 
     async fn attempt(&self, call: &Call) -> Result<Reply, Fault> {
         let _permit = self.permit().await.map_err(Fault::Unsent)?;
+        let waiting = self.waiting();
         let tried = self.tries(call).await;
+        waiting.end();
         match &tried {
             Ok(reply) => self.note(Some(reply.status)),
             // Ours, and not the server's.
@@ -300,9 +309,17 @@ impl Client {
         Ok(reply)
     }
 
-    pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>> {
+    async fn permit(&self) -> Result<SemaphorePermit<'_>> {
+        self.admitted(&self.0.permits).await
+    }
+
+    pub(super) async fn download_permit(&self) -> Result<SemaphorePermit<'_>> {
+        self.admitted(&self.0.download_permits).await
+    }
+
+    async fn admitted<'a>(&self, permits: &'a Semaphore) -> Result<SemaphorePermit<'a>> {
         let closed = |_| Error::internal("a semaphore that is never closed is closed");
-        let permit = self.0.permits.acquire().await.map_err(closed)?;
+        let permit = permits.acquire().await.map_err(closed)?;
         let admitted = locked(&self.0.circuit).admit(self.clock().monotonic());
         admitted.map_err(|wait| {
             Error::new(
@@ -398,6 +415,11 @@ impl Client {
         Ok(reply)
     }
 
+    /// From now on somebody waits for the server.
+    pub(super) fn waiting(&self) -> Waiting<'_> {
+        Waiting { client: self, since: self.clock().monotonic(), is_over: false }
+    }
+
     /// Notes whether the server answered, and with which status.
     pub(super) fn note(&self, answered: Option<StatusCode>) {
         let has_worked = answered.is_some_and(|status| {
@@ -410,6 +432,29 @@ impl Client {
         match has_worked {
             true => circuit.worked(),
             false => circuit.failed(self.clock().monotonic(), self.0.settings.random.bits()),
+        }
+    }
+}
+
+/// Somebody waits for the server. Who loses patience before it has answered, or this client has, tells as much of it as an
+/// answer that never came.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
+    client: &'a Client,
+    since: Monotonic,
+    is_over: bool,
+}
+
+impl Waiting<'_> {
+    pub(super) fn end(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_over && self.client.clock().monotonic().since(self.since) >= PATIENCE {
+            self.client.note(None);
         }
     }
 }

@@ -5,11 +5,13 @@ use super::{
     client::{RESENDS, transport},
 };
 use crate::address::{JobName, Place};
-use capomastro_core::{Error, ErrorKind, Result};
+use capomastro_core::{Error, ErrorKind, Result, time::Monotonic};
+use futures_util::future::{Either, select};
 use reqwest::{
     Response, StatusCode,
     header::{ACCEPT, ACCEPT_LANGUAGE, HeaderName, LOCATION, RANGE},
 };
+use std::pin::pin;
 use tokio::sync::SemaphorePermit;
 use url::Url;
 
@@ -19,7 +21,10 @@ const MAX_REDIRECTS: usize = 3;
 /// An answer whose body has not been read. It counts as a request that is under way until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Opened<'a> {
-    pub(crate) response: Response,
+    response: Response,
+    client: &'a Client,
+    /// When it must have been read.
+    until: Monotonic,
     _permit: SemaphorePermit<'a>,
 }
 
@@ -45,7 +50,15 @@ impl Opened<'_> {
 
     /// The next piece of the body.
     pub(crate) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>> {
-        self.response.chunk().await.map_err(|e| transport(e).into())
+        let clock = self.client.clock();
+        let left = self.until.since(clock.monotonic());
+        match select(pin!(self.response.chunk()), clock.sleep(left)).await {
+            Either::Left((chunk, _)) => chunk.map_err(|e| transport(e).into()),
+            Either::Right(_) => Err(Error::new(
+                ErrorKind::TimedOut,
+                "the server took too long to hand over all of it: allow downloads more time, or read from where it stopped",
+            )),
+        }
     }
 }
 
@@ -63,11 +76,13 @@ impl Client {
     }
 
     async fn opened(&self, place: &Place, from: u64) -> Result<Opened<'_>> {
-        let permit = self.permit().await?;
+        let permit = self.download_permit().await?;
+        let until = self.clock().monotonic().plus(self.settings().download_timeout);
         let base = self.settings().base.url().clone();
         let mut url = self.settings().base.at(place);
         for _ in 0..=MAX_REDIRECTS {
             let is_own = url.origin() == base.origin();
+            let waiting = self.waiting();
             let mut sent = self.sent(&url, from, is_own).await?;
             for _ in 0..RESENDS {
                 match &sent {
@@ -77,12 +92,13 @@ impl Client {
                     _ => break,
                 }
             }
+            waiting.end();
             if is_own {
                 self.note(sent.as_ref().ok().map(Response::status));
             }
             let response = sent.map_err(|e| Error::from(transport(e)))?;
             if !response.status().is_redirection() {
-                return Ok(Opened { response, _permit: permit });
+                return Ok(Opened { response, client: self, until, _permit: permit });
             }
             let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
             url = next(&url, location.unwrap_or_default())?;

@@ -318,7 +318,7 @@ impl Look<'_> {
         let text = number.to_string();
         let call = Call::get(self.job.build(&text, ["consoleText"])).any_type().about(&self.job);
         let mut opened = self.client.open(call).await?;
-        if opened.response.status() != StatusCode::OK {
+        if opened.status() != StatusCode::OK {
             return Err(self.named(opened.complaint()));
         }
         let mut scan = Scan::new(mark);

@@ -48,3 +48,30 @@ async fn records_are_saved_once() {
         described.iter().all(|b| b.description.as_deref().unwrap_or_default().starts_with("Capomastro "))
     );
 }
+
+#[tokio::test]
+async fn a_look_at_some_old_builds_takes_no_request_for_each() {
+    let desk = Desk::with(|s| s.executors(1_000), |l| l).await;
+    let mut asks = Vec::new();
+    for _ in 0..260 {
+        let build = desk.launch(desk.request()).await;
+        asks.push((build.request.key, build.external));
+    }
+    desk.clock.advance(seconds(30));
+    asks.truncate(13);
+    for round in 0..2 {
+        desk.jenkins.forget_traffic();
+        let reports = desk.launcher.observe(&asks).await;
+        let served = desk.jenkins.served();
+        // How far the job has come is known from the second look on.
+        assert!(round == 0 || served.len() == 2, "one for the queue and one for the job: {served:?}");
+        for (ask, report) in asks.iter_mut().zip(reports) {
+            let report = report.unwrap();
+            assert_eq!(report.seen, Seen::Running);
+            ask.1 = report.external.unwrap_or_else(|| ask.1.clone());
+        }
+    }
+    let described = desk.jenkins.builds(crate::desk::JOB);
+    let saved = described.iter().filter(|b| b.description.is_some()).count();
+    assert_eq!(saved, 13, "of what was looked at, and nothing else");
+}

@@ -1,10 +1,11 @@
 //! What is not launched, and why; what cannot be asked, and what is said of it.
 
-use crate::desk::{Desk, ID, JOB, Memos, builder_for, spec};
+use crate::desk::{Desk, ID, JOB, Memos, builder_for, seconds, spec};
 use capomastro_core::{
     ErrorKind, Retry,
     launch::{BuildLauncher, Launched},
     secret::{FixedSecrets, Secrets},
+    time::{Clock as _, SystemClock},
 };
 use capomastro_jenkins::{Credentials, JenkinsJob};
 use capomastro_testkit::jenkins::{Fault, JobSpec, Parameter, Permission, User};
@@ -105,8 +106,53 @@ async fn a_hostile_answer_is_an_error_and_no_evidence() {
             assert_eq!(e.kind(), kind, "{fault:?} {path}: {e:?}");
             // And nothing has come of it.
             desk.jenkins.heal();
-            desk.clock.advance(crate::desk::seconds(100));
+            desk.clock.advance(seconds(100));
             assert_eq!(desk.see(&mut build).await, capomastro_core::launch::Seen::Running);
         }
     }
+}
+
+/// A server that takes requests and answers none is left alone, though whoever asks gives up long before the client does.
+#[tokio::test]
+async fn a_silent_server_is_left_alone_by_those_who_give_up() {
+    let desk = Desk::new().await;
+    let build = desk.running().await;
+    let asked = [(build.request.key, build.external.clone())];
+    desk.jenkins.fault(Fault::silence().always());
+    for round in 1..=5 {
+        let before = desk.jenkins.faults_met();
+        let look = desk.launcher.observe(&asked);
+        let met = async {
+            while desk.jenkins.faults_met() == before {
+                SystemClock.sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = look => panic!("nobody answers, in round {round}"),
+            () = met => {}
+        }
+    }
+    // All of them gave up at once, which says nothing.
+    let before = desk.jenkins.faults_met();
+    for _ in 0..5 {
+        let look = desk.launcher.observe(&asked);
+        let patience = async {
+            let at = desk.jenkins.faults_met();
+            while desk.jenkins.faults_met() == at {
+                SystemClock.sleep(std::time::Duration::from_millis(2)).await;
+            }
+            desk.clock.advance(seconds(5));
+        };
+        tokio::select! {
+            biased;
+            _ = look => panic!("nobody answers"),
+            () = patience => {}
+        }
+    }
+    assert_eq!(desk.jenkins.faults_met(), before + 5);
+    let reports = desk.launcher.observe(&asked).await;
+    let e = reports[0].as_ref().unwrap_err();
+    assert!(e.report().contains("left alone"), "{}", e.report());
+    assert_eq!(desk.jenkins.faults_met(), before + 5, "nothing was sent");
 }

@@ -47,3 +47,34 @@ async fn a_key_that_a_person_typed_is_the_later_one() {
     assert!(desk.jenkins.finish(JOB, numbers[0], "SUCCESS"));
     assert_eq!(desk.ended(&mut build).await.outcome, Outcome::Succeeded);
 }
+
+/// What came late after all runs beside the first: it is stopped, and ours goes on.
+#[tokio::test]
+async fn a_second_build_of_one_launch_is_stopped() {
+    let desk = Desk::new().await;
+    let mut build = desk.running().await;
+    let key = build.request.key.to_string();
+    desk.jenkins
+        .trigger(JOB, &[(crate::desk::ID, &key)], capomastro_testkit::jenkins::Jenkins::ADMIN)
+        .unwrap();
+    desk.clock.advance(seconds(20));
+    assert_eq!(desk.started(&build).len(), 2);
+    assert_eq!(desk.see(&mut build).await, Seen::Running);
+    desk.clock.advance(seconds(5));
+    let numbers: Vec<u32> = desk.started(&build).iter().map(|s| s.number).collect();
+    let of = |n: u32| desk.jenkins.builds(JOB).into_iter().find(|b| b.number == n).unwrap();
+    assert!(of(numbers[0]).building, "the first goes on");
+    assert!(!of(numbers[1]).building, "the second does not");
+    assert!(desk.jenkins.finish(JOB, numbers[0], "SUCCESS"));
+    assert_eq!(desk.ended(&mut build).await.outcome, Outcome::Succeeded);
+    // A launcher that may not leaves it alone.
+    let desk = Desk::with(|s| s, |l| l.stop_extras(false)).await;
+    let mut build = desk.running().await;
+    let key = build.request.key.to_string();
+    desk.jenkins
+        .trigger(JOB, &[(crate::desk::ID, &key)], capomastro_testkit::jenkins::Jenkins::ADMIN)
+        .unwrap();
+    desk.clock.advance(seconds(20));
+    assert_eq!(desk.see(&mut build).await, Seen::Running);
+    assert!(desk.jenkins.builds(JOB).iter().filter(|b| b.building).count() == 2);
+}

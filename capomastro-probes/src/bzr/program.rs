@@ -5,7 +5,11 @@ use super::{
     smart,
     tip::{Tip, nonsense},
 };
-use crate::remote::{http::Credentials, ssh::SshLogin, text::shown};
+use crate::remote::{
+    http::Credentials,
+    ssh::{self, SshLogin},
+    text::shown,
+};
 use capomastro_core::{
     Error, ErrorKind, Result,
     command::{Command, CommandOutput, CommandRunner, Exit},
@@ -161,23 +165,12 @@ fn said(output: &CommandOutput) -> Result<Option<Tip>> {
     Err(Error::new(kind, message).with_context("breezy", shown(&String::from_utf8_lossy(first), 300)))
 }
 
-/// What ssh complains about.
+/// What ssh complains about, or the shell that it starts.
 fn ssh_complaint(output: &CommandOutput) -> Error {
     let text = String::from_utf8_lossy(&output.stderr).to_ascii_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|p| text.contains(p));
-    let (kind, message) = if has(&["host key verification failed", "remote host identification has changed"])
-    {
-        (
-            ErrorKind::PermissionDenied,
-            "the server's host key is not known: check it, and give it as known_hosts in the source",
-        )
-    } else if has(&["permission denied (", "too many authentication failures"]) {
-        (ErrorKind::PermissionDenied, "the server does not accept our key: check user and ssh_key")
-    } else if has(&["error in libcrypto", "invalid format", "incorrect passphrase"]) {
-        (
-            ErrorKind::PermissionDenied,
-            "the private key cannot be read: give an OpenSSH key without passphrase",
-        )
+    let (kind, message) = if let Some(of_ssh) = ssh::complaint(&text) {
+        of_ssh
     } else if has(&["ssh: not found", "ssh: no such file"]) {
         (
             ErrorKind::Unsupported,
@@ -188,8 +181,6 @@ fn ssh_complaint(output: &CommandOutput) -> Error {
             ErrorKind::InvalidConfig,
             "the server has no bzr: install it there, or name it to the probe's builder",
         )
-    } else if has(&["timed out", "timeout"]) {
-        (ErrorKind::TimedOut, "the server did not answer in time")
     } else {
         (ErrorKind::Unavailable, "the server cannot be reached over ssh: check host and port")
     };

@@ -9,7 +9,11 @@ use super::{
     listing::{Listing, Wants},
     protocol::refusal,
 };
-use crate::remote::{http::Credentials, ssh::SshLogin, text::shown};
+use crate::remote::{
+    http::Credentials,
+    ssh::{self, SshLogin},
+    text::shown,
+};
 use capomastro_core::{
     Error, ErrorKind, Result,
     command::{Command, CommandOutput, CommandRunner, Exit},
@@ -155,20 +159,8 @@ fn log_in(command: Command, url: &Url, credentials: &Credentials) -> Result<Comm
 fn complaint(output: &CommandOutput) -> Error {
     let text = String::from_utf8_lossy(&output.stderr).to_ascii_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|p| text.contains(p));
-    let (kind, message) = if has(&["host key verification failed", "remote host identification has changed"])
-    {
-        (
-            ErrorKind::PermissionDenied,
-            "the server's host key is not known: check it, and give it as known_hosts in the source",
-        )
-    } else if has(&["permission denied (", "too many authentication failures", "no supported authentication"])
-    {
-        (ErrorKind::PermissionDenied, "the server does not accept our key: check user and ssh_key")
-    } else if has(&["error in libcrypto", "invalid format", "incorrect passphrase"]) {
-        (
-            ErrorKind::PermissionDenied,
-            "the private key cannot be read: give an OpenSSH key without passphrase",
-        )
+    let (kind, message) = if let Some(of_ssh) = ssh::complaint(&text) {
+        of_ssh
     } else if has(&["could not read username", "could not read password"]) {
         (ErrorKind::PermissionDenied, "the server wants to know who asks: give username and password")
     } else if has(&["authentication failed"]) {
@@ -190,17 +182,7 @@ fn complaint(output: &CommandOutput) -> Error {
         (ErrorKind::Corrupt, "the server answers with something that is no git repository: check the URL")
     } else if has(&["dubious ownership"]) {
         (ErrorKind::PermissionDenied, "the repository belongs to another user: let its owner run the probe")
-    } else if has(&["timed out", "timeout"]) {
-        (ErrorKind::TimedOut, "the server did not answer in time")
-    } else if has(&[
-        "could not resolve",
-        "unable to look up",
-        "connection refused",
-        "couldn't connect",
-        "failed to connect",
-        "no route to host",
-        "network is unreachable",
-    ]) {
+    } else if has(&["unable to look up", "couldn't connect", "failed to connect"]) {
         (ErrorKind::Unavailable, "the server cannot be reached: check host and port")
     } else if has(&["is not a git command", "unknown option"]) {
         (ErrorKind::Unsupported, "the git program is too old: install git 2.28 or newer")

@@ -1,7 +1,7 @@
 //! OpenSSH as the transport of a program that looks at a repository.
 
 use capomastro_core::{
-    Error, Result,
+    Error, ErrorKind, Result,
     command::Command,
     secret::{Secret, SecretRef, Secrets},
 };
@@ -82,6 +82,32 @@ impl SshLogin {
         }
         words.join(" ")
     }
+}
+
+/// What a complaint of OpenSSH, in lower case, means; `None` if something else complained.
+pub(crate) fn complaint(text: &str) -> Option<(ErrorKind, &'static str)> {
+    let has = |parts: &[&str]| parts.iter().any(|p| text.contains(p));
+    Some(if has(&["host key verification failed", "remote host identification has changed"]) {
+        (
+            ErrorKind::PermissionDenied,
+            "the server's host key is not known: check it, and give it as known_hosts in the source",
+        )
+    } else if has(&["permission denied (", "too many authentication failures", "no supported authentication"])
+    {
+        (ErrorKind::PermissionDenied, "the server does not accept our key: check user and ssh_key")
+    } else if has(&["error in libcrypto", "invalid format", "incorrect passphrase"]) {
+        (
+            ErrorKind::PermissionDenied,
+            "the private key cannot be read: give an OpenSSH key without passphrase",
+        )
+    } else if has(&["timed out", "timeout"]) {
+        (ErrorKind::TimedOut, "the server did not answer in time")
+    } else if has(&["could not resolve", "connection refused", "no route to host", "network is unreachable"])
+    {
+        (ErrorKind::Unavailable, "the server cannot be reached: check host and port")
+    } else {
+        return None;
+    })
 }
 
 /// Text that ends with the end of a line, without which ssh reads no key.

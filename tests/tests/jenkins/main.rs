@@ -5,4 +5,5 @@
 mod attacked;
 mod farm;
 mod real;
+mod told;
 mod whole;
