@@ -62,7 +62,7 @@ impl Limits {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.memory.is_some_and(|m| m < 4 << 20) || self.processes < 8 || self.open_files < 16 {
             return Err(Error::config(
                 "the limits are too low for any container: give 4 MiB of memory, 8 processes and 16 open files at least",

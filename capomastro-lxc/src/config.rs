@@ -1,8 +1,11 @@
-//! The configuration of a container, as the file that LXC reads. No I/O.
+//! The configuration of a container, as the file that LXC reads.
 
 use crate::{builder::Limits, network::Link, root::Assembled};
 use capomastro_core::{Error, Result};
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Something of this machine that is shown inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +88,14 @@ pub(crate) struct Machine {
     pub(crate) apparmor: bool,
     /// Whether the list of system calls that LXC brings is there.
     pub(crate) seccomp: bool,
+}
+
+impl Machine {
+    /// Asks the machine.
+    pub(crate) fn look() -> Self {
+        let apparmor = fs::read("/sys/module/apparmor/parameters/enabled");
+        Self { apparmor: apparmor.is_ok_and(|b| b.starts_with(b"Y")), seccomp: Path::new(SECCOMP).is_file() }
+    }
 }
 
 /// Where the lists of system calls are.

@@ -1,10 +1,15 @@
 //! What a container can reach.
 
+use crate::{cgroups, state::on_disk};
 use capomastro_core::{Error, ErrorKind, Result};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use std::{
     fmt,
     fs::{self, File},
+    io::{self, Read as _, Seek as _, Write as _},
     net::{IpAddr, Ipv4Addr},
     path::Path,
 };
@@ -131,14 +136,14 @@ pub(crate) struct Link {
     address: Ipv4Addr,
     prefix: u8,
     gateway: Option<Ipv4Addr>,
-    _held: File,
+    held: File,
 }
 
 impl Link {
     /// A free address; `None` without a network.
     pub(crate) fn take(network: &Network, state: &Path) -> Result<Option<Self>> {
         let Network::Bridge { bridge, addresses, gateway, .. } = network else { return Ok(None) };
-        let failed = |e: std::io::Error| {
+        let failed = |e: io::Error| {
             Error::new(
                 ErrorKind::Unavailable,
                 "an address for a container cannot be taken: see the state folder",
@@ -148,14 +153,23 @@ impl Link {
         let folder = state.join("addresses");
         fs::create_dir_all(&folder).map_err(failed)?;
         for address in addresses.addresses() {
-            let file = File::create(folder.join(address.to_string())).map_err(failed)?;
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(folder.join(address.to_string()))
+                .map_err(failed)?;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && !is_lent(&file).map_err(failed)?
+            {
+                file.set_len(0).map_err(failed)?;
                 return Ok(Some(Self {
                     bridge: bridge.clone(),
                     address,
                     prefix: addresses.prefix,
                     gateway: *gateway,
-                    _held: file,
+                    held: file,
                 }));
             }
         }
@@ -164,6 +178,13 @@ impl Link {
             "all addresses for containers are taken: let fewer run at a time, or give the runner more addresses",
         )
         .with_context("addresses", addresses))
+    }
+
+    /// Leaves the address to a container that outlives this process: it is taken for as long as somebody has locked the
+    /// file `lock`, which is so now, and as there is a control group of the container `name`.
+    pub(crate) fn lend(self, lock: &Path, name: &str) -> Result<()> {
+        let loan = format!("{name}\n{}", lock.display());
+        (&self.held).write_all(loan.as_bytes()).map_err(|e| on_disk(lock, e))
     }
 
     /// The keys and values of the configuration, below `lxc.net.0.`.
@@ -178,6 +199,20 @@ impl Link {
         settings.extend(self.gateway.map(|g| ("ipv4.gateway", g.to_string())));
         settings
     }
+}
+
+/// Whether an address is lent to a container that still runs, or is about to.
+fn is_lent(mut address: &File) -> io::Result<bool> {
+    let mut loan = String::new();
+    address.take(8 * 1024).read_to_string(&mut loan)?;
+    let Some((name, lock)) = loan.split_once('\n') else { return Ok(false) };
+    let is_locked = match File::open(lock) {
+        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+        Err(e) => return Err(e),
+    };
+    address.rewind()?;
+    Ok(is_locked || !cgroups::of(name).is_empty())
 }
 
 #[cfg(test)]
@@ -213,6 +248,24 @@ mod tests {
         drop(first);
         assert!(Link::take(&network, state.path()).unwrap().is_some());
         assert!(Link::take(&Network::None, state.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_lent_address_is_taken_while_its_lock_is() {
+        let state = tempfile::TempDir::new().unwrap();
+        let range = AddressRange::new([10, 0, 3, 2].into(), [10, 0, 3, 2].into(), 24).unwrap();
+        let network = Network::bridge("br0", range);
+        let lock = state.path().join("lock");
+        let held = File::create(&lock).unwrap();
+        flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        Link::take(&network, state.path()).unwrap().unwrap().lend(&lock, "capo-none").unwrap();
+        for _ in 0..2 {
+            assert_eq!(Link::take(&network, state.path()).unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        drop(held);
+        // What was lent before is forgotten.
+        let taken = Link::take(&network, state.path()).unwrap().unwrap();
+        assert_eq!(taken.held.metadata().unwrap().len(), 0);
     }
 
     #[test]

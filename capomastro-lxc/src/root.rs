@@ -89,6 +89,21 @@ impl Root {
         Ok(())
     }
 
+    /// The folders of this machine on which it depends what the root is made of: who adds or removes something there
+    /// makes it another one.
+    pub(crate) fn watched(&self) -> Vec<PathBuf> {
+        let listed = [self.base().to_owned(), self.base().join("etc")];
+        let entries = listed.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+        // An empty folder is not mounted.
+        let is_empty = |dir: &PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+        let empty: Vec<PathBuf> = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .filter(is_empty)
+            .collect();
+        listed.into_iter().chain(empty).collect()
+    }
+
     /// Puts the root together below `run`, the folder of one container. `points` are the paths inside at which something
     /// will be mounted; `names` are who is called what.
     pub(crate) fn assemble(

@@ -2,9 +2,9 @@
 
 use crate::{
     builder::LxcRunnerBuilder,
-    config::{Container, Machine, Mount, SECCOMP},
+    config::{Container, Machine, Mount},
     network::Link,
-    root::{Names, Root, is_plain},
+    root::{Assembled, Names, Root, is_plain},
     state::{Owner, Run, on_disk},
     wrapper::{self, End},
 };
@@ -221,6 +221,8 @@ struct Prepared {
     run: Arc<Run>,
     config: PathBuf,
     link: Option<Arc<Link>>,
+    /// Kept while the container may use it.
+    root: Option<Arc<Assembled>>,
     cleared: bool,
 }
 
@@ -229,7 +231,7 @@ impl Prepared {
         let link = Link::take(&setup.network, &setup.state)?.map(Arc::new);
         let run = Arc::new(owner.run()?);
         let config = run.folder.join("config");
-        let prepared = Self { run, config, link, cleared: false };
+        let mut prepared = Self { run, config, link, root: None, cleared: false };
         let mut mounts = setup.mounts.clone();
         for path in reads {
             if !is_plain(path) {
@@ -246,11 +248,12 @@ impl Prepared {
         let points: Vec<(PathBuf, bool)> =
             mounts.iter().map(|m| (m.inside().to_owned(), m.is_folder())).collect();
         let names = Names { resolv: setup.network.resolv(), hosts: setup.network.hosts() };
-        let root = setup.root.assemble(&prepared.run.folder, &points, &names)?;
-        let machine = Machine {
-            apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|b| b.starts_with(b"Y")),
-            seccomp: Path::new(SECCOMP).is_file(),
+        // What is written to is a container's own.
+        let root = match setup.root {
+            Root::Ephemeral(_) => Arc::new(setup.root.assemble(&prepared.run.folder, &points, &names)?),
+            _ => owner.skeletons.root(&setup.root, &points, &names)?,
         };
+        prepared.root = Some(Arc::clone(&root));
         let text = Container {
             root: &root,
             mounts: &mounts,
@@ -258,7 +261,7 @@ impl Prepared {
             limits: &setup.limits,
             user: setup.user,
             ids: setup.ids,
-            machine,
+            machine: Machine::look(),
         }
         .text()?;
         let write = || {
@@ -294,7 +297,7 @@ impl Drop for Prepared {
         if self.cleared {
             return;
         }
-        let (run, link) = (Arc::clone(&self.run), self.link.take());
+        let (run, link, root) = (Arc::clone(&self.run), self.link.take(), self.root.take());
         let tidy = move || {
             let gone = (0..500).any(|_| {
                 let gone = run.clear();
@@ -306,7 +309,7 @@ impl Drop for Prepared {
             if !gone {
                 tracing::warn!(container = %run.name, "a container that nobody waits for does not go away");
             }
-            drop(link);
+            drop((link, root));
         };
         if let Err(error) = std::thread::Builder::new().name("capomastro-lxc".into()).spawn(tidy) {
             tracing::warn!(%error, "a container is left to the next sweep");
@@ -314,8 +317,11 @@ impl Drop for Prepared {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a thread of its own waits for processes that were killed")]
-fn rest() {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where it may block, processes that were killed are waited for"
+)]
+pub(crate) fn rest() {
     std::thread::sleep(Duration::from_millis(10));
 }
 

@@ -3,11 +3,12 @@
 //! ```text
 //! <state>/owners/<id>      locked as long as the runner of that id lives
 //!         runs/<name>/     one container: its configuration, its root, what it wrote
+//!         roots/<id>-<n>/  a root that containers of the runner of that id share
 //!         addresses/<ip>   locked as long as a container has that address
 //!         lxc/             what LXC keeps; empty
 //! ```
 
-use crate::cgroups;
+use crate::{cgroups, skeleton::Skeletons};
 use capomastro_core::{Error, ErrorKind, Result, time::Random};
 use rustix::fs::{FlockOperation, flock};
 use std::{
@@ -27,6 +28,7 @@ pub(crate) struct Owner {
     state: PathBuf,
     id: String,
     count: AtomicU64,
+    pub(crate) skeletons: Skeletons,
     _held: File,
 }
 
@@ -41,7 +43,7 @@ impl Owner {
     /// Makes the folder if need be, and an id that no living runner has.
     pub(crate) fn open(state: &Path, random: &dyn Random) -> Result<Self> {
         let failed = |e: io::Error| on_disk(state, e);
-        for folder in ["", "owners", "runs", "lxc", "addresses"] {
+        for folder in ["", "owners", "runs", "roots", "lxc", "addresses"] {
             // A container whose root is nobody here must get through to its root.
             fs::DirBuilder::new().recursive(true).mode(0o711).create(state.join(folder)).map_err(failed)?;
         }
@@ -59,7 +61,9 @@ impl Owner {
                     file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
                 });
             if is_ours {
-                return Ok(Self { state: state.to_owned(), id, count: AtomicU64::new(0), _held: file });
+                let skeletons = Skeletons::new(state.join("roots"), format!("{id}-"));
+                let count = AtomicU64::new(0);
+                return Ok(Self { state: state.to_owned(), id, count, skeletons, _held: file });
             }
         }
     }
@@ -99,6 +103,11 @@ impl Owner {
                     left += 1;
                 }
             }
+            if all {
+                for root in self.named("roots", &format!("{id}-"))? {
+                    all &= root.remove();
+                }
+            }
             if all && let Err(error) = fs::remove_file(owner.path()) {
                 tracing::debug!(%error, "a dead runner's file is gone already");
             }
@@ -107,14 +116,18 @@ impl Owner {
     }
 
     fn runs_of(&self, id: &str) -> Result<Vec<Run>> {
-        let runs = self.state.join("runs");
-        let prefix = format!("{PREFIX}{id}-");
-        let found = fs::read_dir(&runs).map_err(|e| on_disk(&runs, e))?;
+        self.named("runs", &format!("{PREFIX}{id}-"))
+    }
+
+    /// The folders in one of ours whose names begin so.
+    fn named(&self, place: &str, prefix: &str) -> Result<Vec<Run>> {
+        let place = self.state.join(place);
+        let found = fs::read_dir(&place).map_err(|e| on_disk(&place, e))?;
         Ok(found
             .flatten()
             .filter_map(|entry| {
                 let name = entry.file_name().to_str()?.to_owned();
-                name.starts_with(&prefix).then(|| Run { name, folder: entry.path() })
+                name.starts_with(prefix).then(|| Run { name, folder: entry.path() })
             })
             .collect())
     }

@@ -59,7 +59,7 @@ capomastro_end "$?"
 /// Where the texts of secret files are, inside.
 const FILES: &str = "/run/capomastro";
 /// Where a command runs that names no folder, inside.
-const EMPTY: &str = "/tmp/capomastro-work";
+const EMPTY: &str = "/tmp";
 
 /// How a command ended, as the wrapper tells it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -85,10 +85,7 @@ pub(crate) fn input(command: &Command, token: &str) -> Result<Vec<u8>> {
     script.extend_from_slice(b"umask 022\n");
     let dir = match &command.dir {
         Some(dir) => dir.as_os_str(),
-        None => {
-            script.extend_from_slice(format!("mkdir -p {EMPTY}\n").as_bytes());
-            OsStr::new(EMPTY)
-        }
+        None => OsStr::new(EMPTY),
     };
     script.extend_from_slice(b"CDPATH= cd -- ");
     quote(&mut script, dir.as_bytes())?;

@@ -1,6 +1,7 @@
 //! Setting a launcher up.
 
 use crate::{
+    enclosure::Enclosure,
     environment::DEFAULT_PATH,
     launcher::{CommandLauncher, Inner},
     program::{self, Found},
@@ -25,6 +26,7 @@ pub struct CommandLauncherBuilder {
     tools: String,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    enclosure: Option<Arc<dyn Enclosure>>,
 }
 
 impl CommandLauncherBuilder {
@@ -35,6 +37,7 @@ impl CommandLauncherBuilder {
             tools: format!("{DEFAULT_PATH}:/run/current-system/sw/bin"),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
+            enclosure: None,
         }
     }
 
@@ -54,6 +57,12 @@ impl CommandLauncherBuilder {
     /// Where the identity of a new folder of builds comes from; the system's randomness by default.
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
+        self
+    }
+
+    /// Runs the builds inside of something. They are on this machine as it is by default.
+    pub fn enclosed(mut self, enclosure: Arc<dyn Enclosure>) -> Self {
+        self.enclosure = Some(enclosure);
         self
     }
 
@@ -91,6 +100,7 @@ impl CommandLauncherBuilder {
             setsid,
             clock: self.clock,
             random: self.random,
+            enclosure: self.enclosure,
         })))
     }
 }

@@ -8,6 +8,9 @@ use crate::{
 use capomastro_core::{Result, launch::LaunchRequest};
 use std::collections::BTreeMap;
 
+/// The folder, in a build's own, for what the build says beside its log.
+pub(crate) const SAYS: &str = "says";
+
 /// Where programs are looked up unless the job says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -17,7 +20,7 @@ pub(crate) fn plain(
     job: &CommandJob,
     folder: &Folder,
 ) -> Result<BTreeMap<String, String>, String> {
-    let place = |name| {
+    let place = |name: &str| {
         let path = folder.at(name);
         path.to_str()
             .map(str::to_owned)
@@ -31,7 +34,7 @@ pub(crate) fn plain(
         own("REVISION", request.revision.as_str().to_owned()),
         own("BUILD_NUMBER", request.number.to_string()),
         own("ARTIFACTS", place("drop")?),
-        own("BUILT_REVISION_FILE", place("built-revision")?),
+        own("BUILT_REVISION_FILE", place(&format!("{SAYS}/built-revision"))?),
     ]);
     env.extend(request.build_key.as_ref().map(|key| own("BUILD_KEY", key.to_string())));
     for (name, value) in &job.env {

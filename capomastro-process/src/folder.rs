@@ -6,7 +6,8 @@
 //!                     request.json   what was asked for, without secrets
 //!                     workspace/     the build's working directory, unless the job names one
 //!                     drop/          CAPOMASTRO_ARTIFACTS
-//!                     built-revision CAPOMASTRO_BUILT_REVISION_FILE, if the build writes it
+//!                     says/built-revision   CAPOMASTRO_BUILT_REVISION_FILE, if the build writes it
+//!                     enclosure*     what it runs inside of, where that is not the machine as it is
 //!                     started        that the build has started, and which process it is
 //!                     log, log.cut   its output; that not all of it was kept
 //!                     cancel         that somebody asked to stop it
@@ -14,7 +15,7 @@
 //!                     status.json    how it ended
 //!                     result.json    what was gathered afterwards
 //!                     artifacts/     copies of what it left behind
-//!                     log.pipe, control   pipes of the supervisor
+//!                     log.pipe, control, stop.pipe   pipes of the supervisor
 //! ```
 
 use crate::{fault::on_disk, process::Started};

@@ -1,11 +1,13 @@
 //! The way from a request to a running build.
 
 use crate::{
-    environment,
+    enclosure::Site,
+    environment::{self, DEFAULT_PATH, SAYS},
     fault::{on_disk, on_start},
     folder::{Folder, Lock, Standing},
     job::CommandJob,
     launcher::{CommandLauncher, Inner},
+    process::BUILD_ID,
     program::{self, Found},
     result::Record,
     runner::blocking,
@@ -19,8 +21,10 @@ use capomastro_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fs, io,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -90,6 +94,7 @@ impl CommandLauncher {
             Err(why) => return Ok(refused(why)),
         };
         start.env.extend(environment::secret(request, &job).await?);
+        self.0.carry(&mut start.env);
         if request.memo.is_none() {
             let memo = serde_json::to_value(Memo { root: id.clone() })
                 .map_err(|e| Error::internal("the memo is not JSON").with_source(e))?;
@@ -190,43 +195,23 @@ impl Inner {
 
     /// Makes a clean folder with the request in it, and finds the program. Only with the lock.
     fn prepare(&self, folder: &Folder, request: &LaunchRequest) -> Result<(Start, CommandJob), Stop> {
-        let job = CommandJob::parse(&request.job).map_err(|e| Stop::Refused(e.report()))?;
+        let job = self.job(&request.job).map_err(|e| Stop::Refused(e.report()))?;
         let env = environment::plain(request, &job, folder).map_err(Stop::Refused)?;
         folder.clear()?;
         let dir = job.dir.clone().unwrap_or_else(|| folder.at("workspace"));
-        for made in ["workspace", "drop"] {
+        for made in ["workspace", "drop", SAYS] {
             let made = folder.at(made);
             fs::create_dir(&made).map_err(|e| on_disk("make a build's workspace", &made, e))?;
         }
         if !dir.is_dir() {
             return Err(Stop::Refused(format!("the job's dir {dir:?} does not exist: create it")));
         }
-        let mut argv: Vec<OsString> = job.command.iter().map(Into::into).collect();
-        if job.shell {
-            argv.splice(0..0, ["/bin/sh".into(), "-c".into()]);
-            // What a script calls $0.
-            argv.insert(3, "sh".into());
-        } else {
-            argv[0] = match program::find(
-                &argv[0],
-                OsStr::new(env.get("PATH").map_or("", String::as_str)),
-                &dir,
-            ) {
-                Found::Program(file) => file.into(),
-                Found::NotExecutable(file) => {
-                    return Err(Stop::Refused(format!(
-                        "the job's program {file:?} may not be run by this user: make it executable"
-                    )));
-                }
-                Found::Nothing => {
-                    return Err(Stop::Refused(format!(
-                        "the job's program {:?} does not exist: install it, or add its folder to the job's PATH",
-                        job.command[0]
-                    )));
-                }
-            };
-        }
+        let argv = self.argv(&job, &env, &dir)?;
         folder.write_json("request.json", &Record::new(request, &job, dir.clone(), self.clock.now()))?;
+        let (dir, argv) = match &self.enclosure {
+            None => (dir, argv),
+            Some(_) => ("/".into(), self.enclose(folder, request, &job, &env, &dir, &argv)?),
+        };
         let start = Start {
             folder: folder.path().clone(),
             dir,
@@ -238,6 +223,88 @@ impl Inner {
             tools: self.tools.clone(),
         };
         Ok((start, job))
+    }
+}
+
+impl Inner {
+    /// The argument vector of the job. Where it is not enclosed, with its program found.
+    fn argv(
+        &self,
+        job: &CommandJob,
+        env: &BTreeMap<String, String>,
+        dir: &Path,
+    ) -> Result<Vec<OsString>, Stop> {
+        let mut argv: Vec<OsString> = job.command.iter().map(Into::into).collect();
+        if job.shell {
+            argv.splice(0..0, ["/bin/sh".into(), "-c".into()]);
+            // What a script calls $0.
+            argv.insert(3, "sh".into());
+            return Ok(argv);
+        }
+        if self.enclosure.is_some() {
+            return Ok(argv);
+        }
+        let path = env.get("PATH").map_or("", String::as_str);
+        match program::find(&argv[0], OsStr::new(path), dir) {
+            Found::Program(file) => argv[0] = file.into(),
+            Found::NotExecutable(file) => {
+                return Err(Stop::Refused(format!(
+                    "the job's program {file:?} may not be run by this user: make it executable"
+                )));
+            }
+            Found::Nothing => {
+                return Err(Stop::Refused(format!(
+                    "the job's program {:?} does not exist: install it, or add its folder to the job's PATH",
+                    job.command[0]
+                )));
+            }
+        }
+        Ok(argv)
+    }
+
+    /// The argument vector of the process that brings the build into its enclosure.
+    fn enclose(
+        &self,
+        folder: &Folder,
+        request: &LaunchRequest,
+        job: &CommandJob,
+        env: &BTreeMap<String, String>,
+        dir: &Path,
+        argv: &[OsString],
+    ) -> Result<Vec<OsString>, Stop> {
+        let Some(enclosure) = &self.enclosure else { return Ok(argv.to_vec()) };
+        let variables: BTreeSet<String> = env.keys().chain(job.env.keys()).cloned().collect();
+        let variables: Vec<String> = variables.into_iter().collect();
+        let (drop, says) = (folder.at("drop"), folder.at(SAYS));
+        let site = Site {
+            key: request.key,
+            folder: folder.path(),
+            shared: [dir, &drop, &says],
+            job: &request.job,
+            argv,
+            variables: &variables,
+            path: env.get("PATH").map_or("", String::as_str),
+        };
+        enclosure.enclose(&site).map_err(|e| match e.kind() {
+            ErrorKind::InvalidConfig
+            | ErrorKind::InvalidInput
+            | ErrorKind::NotFound
+            | ErrorKind::PermissionDenied => Stop::Refused(e.report()),
+            _ => Stop::Failed(e),
+        })
+    }
+
+    /// Where builds are enclosed, puts their variables under the names that bring them in: no program on the way there is
+    /// to be told anything by a job. The build's own process is still known by its key.
+    fn carry(&self, env: &mut BTreeMap<String, String>) {
+        let Some(enclosure) = &self.enclosure else { return };
+        let own = [
+            ("PATH".to_owned(), Some(DEFAULT_PATH.to_owned())),
+            (BUILD_ID.to_owned(), env.get(BUILD_ID).cloned()),
+        ];
+        *env =
+            std::mem::take(env).into_iter().map(|(name, value)| (enclosure.carrier(&name), value)).collect();
+        env.extend(own.into_iter().filter_map(|(name, value)| Some((name, value?))));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     builder::CommandLauncherBuilder,
+    enclosure::Enclosure,
     folder::{Folder, Standing},
     group,
     job::CommandJob,
@@ -83,6 +84,7 @@ pub(crate) struct Inner {
     pub(crate) setsid: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
+    pub(crate) enclosure: Option<Arc<dyn Enclosure>>,
 }
 
 impl CommandLauncher {
@@ -94,6 +96,14 @@ impl CommandLauncher {
 }
 
 impl Inner {
+    /// What a dependency's job says about the command.
+    pub(crate) fn job(&self, job: &Value) -> Result<CommandJob> {
+        let Some(enclosure) = &self.enclosure else { return CommandJob::parse(job) };
+        let job = enclosure.job(job)?;
+        job.check()?;
+        Ok(job)
+    }
+
     pub(crate) fn reference(id: &str, key: LaunchKey) -> ExternalRef {
         ExternalRef(format!("{id}/{key}"))
     }
@@ -130,18 +140,20 @@ impl Inner {
             Standing::NotStarted => Seen::Unknown,
             Standing::Starting => Seen::Queued { why: Some("its supervisor is starting".into()) },
             Standing::Running | Standing::Orphaned(_) => Seen::Running,
-            Standing::Ended(_) | Standing::Died { .. } => match result::of(&folder)? {
-                // Somebody is gathering its artifacts.
-                None => Seen::Running,
-                Some((job, gathered)) => Seen::Ended(match standing {
-                    Standing::Ended(status) => result::judge(status, &job, gathered),
-                    _ => result::judge_dead(
-                        matches!(standing, Standing::Died { restarted: true }),
-                        folder.has("cancel"),
-                        gathered,
-                    ),
-                }),
-            },
+            Standing::Ended(_) | Standing::Died { .. } => {
+                match result::of(&folder, self.enclosure.as_deref())? {
+                    // Somebody is gathering its artifacts.
+                    None => Seen::Running,
+                    Some((job, gathered)) => Seen::Ended(match standing {
+                        Standing::Ended(status) => result::judge(status, &job, gathered),
+                        _ => result::judge_dead(
+                            matches!(standing, Standing::Died { restarted: true }),
+                            folder.has("cancel"),
+                            gathered,
+                        ),
+                    }),
+                }
+            }
         })
     }
 
@@ -185,7 +197,7 @@ impl BuildLauncher for CommandLauncher {
     }
 
     fn check_job(&self, job: &Value) -> Result<()> {
-        CommandJob::parse(job).map(drop)
+        self.0.job(job).map(drop)
     }
 
     /// A job that cannot work (its program or folder does not exist, a parameter cannot be a variable) is refused for

@@ -35,6 +35,8 @@ mod artifacts;
 #[cfg(target_os = "linux")]
 mod builder;
 #[cfg(target_os = "linux")]
+mod enclosure;
+#[cfg(target_os = "linux")]
 mod environment;
 #[cfg(target_os = "linux")]
 mod folder;
@@ -59,6 +61,8 @@ mod supervise;
 
 #[cfg(target_os = "linux")]
 pub use builder::CommandLauncherBuilder;
+#[cfg(target_os = "linux")]
+pub use enclosure::{Enclosure, Left, STOP_PIPE, Site};
 #[cfg(target_os = "linux")]
 pub use job::{CommandJob, EnvValue};
 #[cfg(target_os = "linux")]

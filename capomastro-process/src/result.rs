@@ -2,6 +2,8 @@
 
 use crate::{
     artifacts::{self, Bounds},
+    enclosure::{Enclosure, Left},
+    environment::SAYS,
     folder::{Folder, Lock, Status, read_bounded, remove},
     job::CommandJob,
 };
@@ -12,7 +14,7 @@ use capomastro_core::{
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 /// What was asked for, as it stands in the build's folder. No secrets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,10 +66,16 @@ pub(crate) struct Gathered {
     built: Option<Revision>,
     /// What is worth saying and changes nothing.
     remarks: Vec<String>,
+    /// How it ended where it was enclosed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inside: Option<Left>,
 }
 
 /// What was found after a build's end, gathering it if nobody has yet. `None` if somebody else is busy with the folder.
-pub(crate) fn of(folder: &Folder) -> Result<Option<(CommandJob, Gathered)>> {
+pub(crate) fn of(
+    folder: &Folder,
+    enclosure: Option<&dyn Enclosure>,
+) -> Result<Option<(CommandJob, Gathered)>> {
     let record = folder.read_json::<Record>("request.json")?.ok_or_else(|| {
         Error::new(
             ErrorKind::Corrupt,
@@ -83,7 +91,7 @@ pub(crate) fn of(folder: &Folder) -> Result<Option<(CommandJob, Gathered)>> {
     let gathered = match folder.read_json("result.json")? {
         Some(gathered) => gathered,
         None => {
-            let gathered = gather(folder, &record, &lock)?;
+            let gathered = gather(folder, &record, enclosure, &lock)?;
             folder.write_json("result.json", &gathered)?;
             // Its files have been copied; what cannot be removed now goes with the folder.
             if let Err(error) = remove(&folder.at("drop")) {
@@ -96,8 +104,15 @@ pub(crate) fn of(folder: &Folder) -> Result<Option<(CommandJob, Gathered)>> {
     Ok(Some((record.job, gathered)))
 }
 
-fn gather(folder: &Folder, record: &Record, _lock: &Lock) -> Result<Gathered> {
+fn gather(
+    folder: &Folder,
+    record: &Record,
+    enclosure: Option<&dyn Enclosure>,
+    _lock: &Lock,
+) -> Result<Gathered> {
     let mut gathered = Gathered { format: 1, ..Gathered::default() };
+    // First: while something lives in there, files change.
+    gathered.inside = enclosure.map(|e| e.leave(folder.key(), folder.path())).transpose()?;
     let bounds = Bounds { count: record.job.max_artifacts, bytes: record.job.max_artifact_bytes };
     let collected = artifacts::collect(
         &folder.at("drop"),
@@ -120,27 +135,43 @@ fn gather(folder: &Folder, record: &Record, _lock: &Lock) -> Result<Gathered> {
 
 /// The revision that the build says it has built: the content of its file without one trailing line break.
 fn built(folder: &Folder) -> Result<Option<Revision>> {
-    let Some(bytes) = read_bounded(&folder.at("built-revision"), 4 * 1024)? else { return Ok(None) };
+    let says = folder.at(SAYS);
+    // Never by a link that the build has put in its place.
+    if !fs::symlink_metadata(&says).is_ok_and(|m| m.is_dir()) {
+        return Ok(None);
+    }
+    let Some(bytes) = read_bounded(&says.join("built-revision"), 4 * 1024)? else { return Ok(None) };
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     Revision::try_from(line).map(Some)
 }
 
 /// How a build ended whose supervisor told it.
 pub(crate) fn judge(status: Status, job: &CommandJob, gathered: Gathered) -> Ended {
-    let Gathered { artifacts, problems, built, remarks, .. } = gathered;
+    let Gathered { artifacts, problems, built, remarks, inside, .. } = gathered;
     let mut said = Vec::new();
-    let mut outcome = match status.code {
-        0 => Outcome::Succeeded,
+    // Where it was enclosed, the status that its supervisor saw is not its own.
+    let code = match inside {
+        None => Some(status.code),
+        Some(Left::Ended(code)) => Some(code),
+        Some(Left::Cut(_) | Left::NeverBegan(_)) => None,
+    };
+    let mut outcome = match code {
+        Some(0) => Outcome::Succeeded,
         _ if status.stopped => Outcome::Cancelled,
-        code if job.unstable.iter().any(|u| i32::from(*u) == code) => Outcome::Unstable,
+        Some(code) if job.unstable.iter().any(|u| i32::from(*u) == code) => Outcome::Unstable,
+        // Nothing of the revision was run.
+        None if matches!(inside, Some(Left::NeverBegan(_))) => Outcome::Lost,
         _ => Outcome::Failed,
     };
-    if status.code != 0 {
-        said.push(match status.code {
-            // A shell cannot tell a signal from a status above 128.
-            code @ 129..=192 => format!("ended with status {code}, as by signal {}", code - 128),
-            code => format!("ended with status {code}"),
-        });
+    match (code, inside) {
+        (Some(0), _) => {}
+        // A shell cannot tell a signal from a status above 128.
+        (Some(code @ 129..=192), _) => {
+            said.push(format!("ended with status {code}, as by signal {}", code - 128));
+        }
+        (Some(code), _) => said.push(format!("ended with status {code}")),
+        (None, Some(Left::Cut(why) | Left::NeverBegan(why))) if !status.stopped => said.push(why),
+        (None, _) => said.push("it was ended before it could tell its status".into()),
     }
     if matches!(outcome, Outcome::Succeeded | Outcome::Unstable) && !problems.is_empty() {
         outcome = Outcome::Failed;
@@ -204,6 +235,28 @@ mod tests {
             let problems = if problem { vec!["missing".to_owned()] } else { vec![] };
             let ended = judge(status(code, stopped), &job, Gathered { problems, ..Gathered::default() });
             assert_eq!(ended.outcome, outcome, "{code} {stopped} {problem}");
+            let said = ended.message.unwrap_or_default();
+            assert!(said.contains(says) && said.is_empty() == says.is_empty(), "{code}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_enclosed_build_has_the_status_that_was_told_inside() {
+        let job = CommandJob::new(["x"]).unstable(3);
+        let (cut, never) = (Left::Cut("why".into()), Left::NeverBegan("why".into()));
+        for (code, stopped, inside, outcome, says) in [
+            (1, false, Left::Ended(0), Outcome::Succeeded, ""),
+            (0, false, Left::Ended(1), Outcome::Failed, "status 1"),
+            (0, false, Left::Ended(3), Outcome::Unstable, "status 3"),
+            (0, true, Left::Ended(143), Outcome::Cancelled, "signal 15"),
+            (0, false, cut.clone(), Outcome::Failed, "why"),
+            (137, true, cut, Outcome::Cancelled, "before it could tell"),
+            (1, false, never.clone(), Outcome::Lost, "why"),
+            (137, true, never, Outcome::Cancelled, "before it could tell"),
+        ] {
+            let gathered = Gathered { inside: Some(inside.clone()), ..Gathered::default() };
+            let ended = judge(status(code, stopped), &job, gathered);
+            assert_eq!(ended.outcome, outcome, "{code} {stopped} {inside:?}");
             let said = ended.message.unwrap_or_default();
             assert!(said.contains(says) && said.is_empty() == says.is_empty(), "{code}: {said}");
         }

@@ -1,6 +1,7 @@
 //! Removing builds that nobody needs any more.
 
 use crate::{
+    enclosure::Enclosure,
     fault::on_disk,
     folder::{Folder, remove},
     launcher::CommandLauncher,
@@ -27,7 +28,7 @@ impl CommandLauncher {
         blocking(move || {
             let mut kept = Vec::new();
             for key in keys {
-                if !forget(&this.0.root.folder(key))? {
+                if !forget(&this.0.root.folder(key), this.0.enclosure.as_deref())? {
                     kept.push(key);
                 }
             }
@@ -57,7 +58,9 @@ impl CommandLauncher {
             let mut removed = Vec::new();
             for key in this.0.root.keys()? {
                 let folder = this.0.root.folder(key);
-                match is_older(&folder, now, older_than).and_then(|old| Ok(old && forget(&folder)?)) {
+                match is_older(&folder, now, older_than)
+                    .and_then(|old| Ok(old && forget(&folder, this.0.enclosure.as_deref())?))
+                {
                     Ok(true) => removed.push(key),
                     Ok(false) => {}
                     // One that cannot be removed must not keep the others.
@@ -82,7 +85,7 @@ fn is_older(folder: &Folder, now: Timestamp, than: Duration) -> Result<bool> {
 }
 
 /// Removes a build unless it runs or somebody is busy with it.
-fn forget(folder: &Folder) -> Result<bool> {
+fn forget(folder: &Folder, enclosure: Option<&dyn Enclosure>) -> Result<bool> {
     if !folder.exists() {
         return Ok(true);
     }
@@ -95,6 +98,9 @@ fn forget(folder: &Folder) -> Result<bool> {
             .flatten()
             .is_some_and(|started| started.living_group(folder.key()).is_some());
     if !lives {
+        if let Some(enclosure) = enclosure {
+            enclosure.leave(folder.key(), folder.path())?;
+        }
         folder.remove()?;
     }
     drop(lock);

@@ -100,7 +100,7 @@ async fn nothing_of_this_machine_is_seen_but_its_programs() {
     )
     .await;
     let lines: Vec<&str> = said.lines().filter(|l| !matches!(*l, "/root/." | "/root/..")).collect();
-    assert_eq!(lines, ["root", "capomastro", "/run:", "", "/tmp:", "capomastro-work"]);
+    assert_eq!(lines, ["root", "capomastro", "/run:", "", "/tmp:"]);
     let said = prints(&lxc, "git --version; python3 -c 'print(1)'").await;
     assert!(said.starts_with("git version") && said.ends_with("1\n"), "{said}");
 }
@@ -113,8 +113,8 @@ async fn the_root_is_not_written_to() {
         assert_ne!(o.exit, Exit::Code(0), "{place}");
     }
     assert_eq!(
-        prints(&lxc, "touch /tmp/a /run/a /dev/shm/a && pwd && touch b && echo ok").await,
-        "/tmp/capomastro-work\nok\n"
+        prints(&lxc, "pwd; ls -A; touch /tmp/a /run/a /dev/shm/a && touch b && echo ok").await,
+        "/tmp\nok\n"
     );
     let o = run(&lxc, &sh("mount -t tmpfs tmpfs /mnt; mknod /tmp/sda b 8 0 && cat /tmp/sda")).await;
     assert_ne!(o.exit, Exit::Code(0));

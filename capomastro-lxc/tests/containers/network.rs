@@ -10,13 +10,13 @@ use std::{
 };
 
 /// A bridge of its own, gone with the test.
-struct Bridge {
-    name: String,
+pub(crate) struct Bridge {
+    pub(crate) name: String,
     net: u8,
 }
 
 impl Bridge {
-    fn make() -> Self {
+    pub(crate) fn make() -> Self {
         // A network and a name that no other run of the tests has.
         for net in 0..=255 {
             let name = format!("capotest{net}");
@@ -29,7 +29,7 @@ impl Bridge {
         panic!("no bridge can be made");
     }
 
-    fn at(&self, last: u8) -> Ipv4Addr {
+    pub(crate) fn at(&self, last: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 213, self.net, last)
     }
 }

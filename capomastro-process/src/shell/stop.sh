@@ -6,7 +6,13 @@ leader() {
 }
 if read -r word && [ "$word" = stop ] && leader "$1"; then
     true >"$1/stopping"
-    kill -TERM "-$leader"
+    if [ -p "$1/stop.pipe" ]; then
+        # Somebody inside an enclosure reads it, now or soon: it stays open meanwhile.
+        exec 3<>"$1/stop.pipe" 4>"$1/stop.pipe"
+        printf 'stop\n' >&4
+    else
+        kill -TERM "-$leader"
+    fi
     sleep "$2" </dev/null
     kill -KILL "-$leader"
 else

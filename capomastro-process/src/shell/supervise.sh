@@ -69,6 +69,10 @@ wait "$capomastro_log" 2>/dev/null
 capomastro_end "$capomastro_timer"
 
 if [ -e "$capomastro_here/stopping" ]; then capomastro_stopped=true; else capomastro_stopped=false; fi
+# What an enclosure was told inside must not be less durable than the status.
+if [ -f "$capomastro_here/says/end" ] && [ ! -L "$capomastro_here/says/end" ]; then
+    sync "$capomastro_here/says/end" 2>/dev/null
+fi
 # A full disk must not lose the outcome: try for ten minutes.
 capomastro_try=0
 until printf '{"format":1,"code":%d,"stopped":%s}\n' "$capomastro_code" "$capomastro_stopped" \

@@ -41,7 +41,7 @@ async fn a_build_is_told_what_it_is_and_nothing_else() {
         ("CAPOMASTRO_BUILD_KEY", "nightly".into()),
         ("CAPOMASTRO_PARAM_fast", "a b".into()),
         ("CAPOMASTRO_ARTIFACTS", place("drop")),
-        ("CAPOMASTRO_BUILT_REVISION_FILE", place("built-revision")),
+        ("CAPOMASTRO_BUILT_REVISION_FILE", place("says/built-revision")),
         ("PWD", place("workspace")),
     ] {
         assert_eq!(env.get(name), Some(&&*value), "{name} in {text}");

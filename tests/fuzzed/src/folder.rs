@@ -35,7 +35,7 @@ const NAMES: &[&str] = &[
     "started",
     "status.json",
     "result.json",
-    "built-revision",
+    "says/built-revision",
     "log",
     "log.cut",
     "cancel",
