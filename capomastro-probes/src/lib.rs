@@ -16,6 +16,8 @@ mod remote;
 pub mod script;
 #[cfg(feature = "svn")]
 pub mod svn;
+#[cfg(feature = "webhooks")]
+pub mod webhook;
 
 /// What the README shows is compiled, and run where it can be.
 #[cfg(all(doctest, feature = "git"))]

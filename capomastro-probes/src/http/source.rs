@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use std::{collections::BTreeMap, fmt};
 use url::Url;
 
-/// The longest URL, in bytes.
-const MAX_URL: usize = 2_000;
+/// The longest URL, in bytes: it is part of the probe key.
+const MAX_URL: usize = 1_000;
 /// The most headers, and the most hosts to which a redirect may lead.
 const MAX_ENTRIES: usize = 16;
 /// How many bytes of a body are digested unless the source says otherwise.
@@ -202,7 +202,7 @@ fn read(text: &str) -> Result<Url> {
     let refuse = |message: &str| Err(Error::config(message));
     if text.is_empty() || text.len() > MAX_URL || text.chars().any(char::is_control) || text.trim() != text {
         return refuse(
-            "the URL is empty, longer than 2,000 bytes, or has control characters or blanks around it",
+            "the URL is empty, longer than 1,000 bytes, or has control characters or blanks around it",
         );
     }
     let Ok(mut url) = Url::parse(text) else {
@@ -218,6 +218,9 @@ fn read(text: &str) -> Result<Url> {
         );
     }
     url.set_fragment(None);
+    if url.as_str().len() > MAX_URL {
+        return refuse("the URL is longer than 1,000 bytes when written out: give a shorter one");
+    }
     Ok(url)
 }
 
