@@ -1,6 +1,8 @@
 //! Revision probes for Capomastro: git, bzr, hg, svn, URLs and scripts.
 //!
 //! - `git` (the default feature `git`): `GitProbe` looks at git repositories, mostly in process.
+//! - `http` (a default feature): `HttpProbe` looks at single URLs.
+//! - `webhook` (the features `webhooks` and `axum`): what forges tell of pushes, as earlier looks.
 //! - [`script`]: [`ScriptProbe`](script::ScriptProbe) asks scripts, which print a revision or answer true or false.
 
 #[cfg(feature = "bzr")]

@@ -1,7 +1,7 @@
 //! From hooks to looks: which dependencies follow what changed, and how often they are asked for.
 
 use super::{
-    Webhooks,
+    WAITING, Webhooks,
     place::{Changed, Place},
 };
 use capomastro_core::{
@@ -68,9 +68,12 @@ impl Webhooks {
     /// Does what can be done now; how long to wait for more.
     async fn step(&self, scheduler: &Scheduler, state: &mut Forwarding) -> Duration {
         let clock = &self.shared.clock;
-        let came = std::mem::take(&mut self.state().waiting);
-        for (place, changed) in came {
-            state.parked.entry(place).or_insert_with(Changed::nothing).merge(changed);
+        // While the dependencies cannot be listed, what comes is left where it is counted and turned away at last.
+        if state.parked.len() < WAITING {
+            let came = std::mem::take(&mut self.state().waiting);
+            for (place, changed) in came {
+                state.parked.entry(place).or_insert_with(Changed::nothing).merge(changed);
+            }
         }
         let mut wait = IDLE;
         if !state.parked.is_empty() {
