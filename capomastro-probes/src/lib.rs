@@ -1,15 +1,16 @@
-//! Revision probes for Capomastro: git, bzr, hg, svn, URLs and scripts.
+//! Revision probes for Capomastro: git, bzr, svn, URLs and scripts.
 //!
 //! - `git` (the default feature `git`): `GitProbe` looks at git repositories, mostly in process.
+//! - `bzr` (the default feature `bzr`): `BzrProbe` looks at Bazaar (Breezy) branches, mostly in process.
 //! - `svn` (the default feature `svn`): `SvnProbe` looks at Subversion repositories, mostly in process.
+//! - `http` (a default feature): `HttpProbe` looks at single URLs.
+//! - `webhook` (the features `webhooks` and `axum`): what forges tell of pushes, as earlier looks.
 //! - [`script`]: [`ScriptProbe`](script::ScriptProbe) asks scripts, which print a revision or answer true or false.
 
 #[cfg(feature = "bzr")]
 pub mod bzr;
 #[cfg(feature = "git")]
 pub mod git;
-#[cfg(feature = "hg")]
-pub mod hg;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "remote")]
@@ -17,6 +18,8 @@ mod remote;
 pub mod script;
 #[cfg(feature = "svn")]
 pub mod svn;
+#[cfg(feature = "webhooks")]
+pub mod webhook;
 
 /// What the README shows is compiled, and run where it can be.
 #[cfg(all(doctest, feature = "git"))]

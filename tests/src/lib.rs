@@ -40,6 +40,12 @@ pub struct Readme;
 #[derive(Debug)]
 pub struct JenkinsPage;
 
+/// What the page on webhooks shows is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/webhooks.md")]
+#[derive(Debug)]
+pub struct WebhooksPage;
+
 /// A scheduler over fakes, and time that passes only when told.
 #[derive(Clone, Debug)]
 pub struct Stage {

@@ -1,1 +1,0 @@
-//! Mercurial repositories as sources.
