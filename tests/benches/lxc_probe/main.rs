@@ -94,7 +94,7 @@ fn at(times: &mut [f64], percent: usize) -> f64 {
 }
 
 /// As many rounds, some at a time.
-async fn at_once<F: Future<Output = ()>>(one: impl Fn() -> F) {
+async fn at_once<F: Future<Output = ()> + Send>(one: impl Fn() -> F + Sync) {
     let one = &one;
     let lanes = (0..AT_ONCE).map(|_| async move {
         for _ in 0..ROUNDS / AT_ONCE {
