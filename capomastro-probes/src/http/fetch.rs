@@ -26,7 +26,7 @@ pub(super) enum Found {
     /// What the condition is about is still so.
     Same,
     /// The server has no such file.
-    NotFound,
+    Nowhere,
 }
 
 /// Who asks for one file.
@@ -66,7 +66,7 @@ impl Fetch<'_> {
                 let digest = self.digest(response).await?;
                 Ok(Found::File { revision: format!("sha256:{digest}"), cursor: None, at })
             }
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Found::NotFound),
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Found::Nowhere),
             StatusCode::NOT_MODIFIED if condition.is_some() => {
                 // It speaks of another tag or of another place.
                 Box::pin(self.look(None)).await

@@ -175,7 +175,7 @@ fn discreet(e: Error, credentials: Option<&web::Credentials>, headers: &HeaderMa
 fn probed(spec: &Spec, found: Found) -> Result<Probed> {
     let (revision, cursor, at) = match found {
         Found::Same => return Ok(Probed::SameAsSeen),
-        Found::NotFound => return Ok(Probed::NotFound),
+        Found::Nowhere => return Ok(Probed::NotFound),
         Found::File { revision, cursor, at } => (revision, cursor, at),
     };
     let mut observation = Observation::of(revision.try_into()?);

@@ -447,7 +447,7 @@ impl Webhooks {
     /// Every endpoint is compared, so that the time tells nothing of a secret segment.
     fn endpoint(&self, segment: &str) -> Option<&Endpoint> {
         let is_it = |e: &&Endpoint| bool::from(e.segment.expose().as_bytes().ct_eq(segment.as_bytes()));
-        self.shared.endpoints.iter().filter(is_it).last()
+        self.shared.endpoints.iter().fold(None, |found, e| if is_it(&e) { Some(e) } else { found })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

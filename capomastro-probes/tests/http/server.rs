@@ -7,7 +7,10 @@ use axum::{
     http::{HeaderMap, Method, StatusCode},
     response::Response,
 };
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 use tokio::net::TcpListener;
 
 /// A request as the server got it.
@@ -44,13 +47,22 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     got: Arc<Mutex<Vec<Got>>>,
     decide: Arc<Mutex<Arc<Decide>>>,
+    hanging: Arc<AtomicUsize>,
 }
+
+/// The status of an answer that never comes.
+pub(crate) const NEVER: u16 = 0;
 
 impl Server {
     pub(crate) async fn that(decide: impl Fn(&Got) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = Self { port, got: Arc::default(), decide: Arc::new(Mutex::new(Arc::new(decide))) };
+        let server = Self {
+            port,
+            got: Arc::default(),
+            decide: Arc::new(Mutex::new(Arc::new(decide))),
+            hanging: Arc::default(),
+        };
         let app = Router::new().fallback(answered).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         server
@@ -63,6 +75,11 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/file", self.port)
+    }
+
+    /// How many requests wait for an answer that never comes.
+    pub(crate) fn hanging(&self) -> usize {
+        self.hanging.load(Ordering::SeqCst)
     }
 
     /// The requests since the last call.
@@ -80,9 +97,22 @@ async fn answered(State(server): State<Server>, request: Request) -> Response {
     server.got.lock().unwrap().push(got.clone());
     let decide = Arc::clone(&server.decide.lock().unwrap());
     let answer = decide(&got);
+    if answer.status == NEVER {
+        server.hanging.fetch_add(1, Ordering::SeqCst);
+        let _hung_up = HungUp(Arc::clone(&server.hanging));
+        return std::future::pending().await;
+    }
     let mut response = Response::builder().status(StatusCode::from_u16(answer.status).unwrap());
     for (name, value) in answer.headers {
         response = response.header(name, value);
     }
     response.body(Body::from(answer.body)).unwrap()
+}
+
+struct HungUp(Arc<AtomicUsize>);
+
+impl Drop for HungUp {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }

@@ -43,6 +43,9 @@ async fn a_hook_while_a_probe_runs_is_answered_by_another_probe() {
     assert_eq!(house.hook(&json!({"source": "https://h/lib", "ref": "refs/heads/a"})).await, 202);
     within(probe.until_asked("lib", asked + 1)).await;
     assert_eq!(house.hook(&json!({"source": "https://h/lib", "ref": "refs/heads/b"})).await, 202);
+    // Its trigger is recorded while that look is still under way.
+    within(house.until_triggers("lib", 2)).await;
+    assert_eq!(probe.asked("lib"), asked + 1);
     probe.release("lib");
     within(probe.until_asked("lib", asked + 2)).await;
 }

@@ -99,6 +99,14 @@ impl House {
         self.post("generic", &headers, body).await.0
     }
 
+    /// Waits until so many triggers of the dependency await a look.
+    #[expect(clippy::disallowed_methods, reason = "what other tasks do can only be polled")]
+    pub(crate) async fn until_triggers(&self, name: &str, count: usize) {
+        while self.scheduler.status(name).await.unwrap().state.stored.len() < count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     #[expect(clippy::disallowed_methods, reason = "what other tasks do can only be polled")]
     pub(crate) async fn until(&self, mut holds: impl FnMut() -> bool) {
         within(async {
