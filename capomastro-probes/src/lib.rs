@@ -14,6 +14,10 @@ pub mod git;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "remote")]
+#[cfg_attr(
+    not(all(feature = "bzr", feature = "git", feature = "http", feature = "svn")),
+    allow(dead_code, reason = "what one kind of source needs, another one does not")
+)]
 mod remote;
 pub mod script;
 #[cfg(feature = "svn")]
