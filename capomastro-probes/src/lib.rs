@@ -5,6 +5,8 @@
 //! - `svn` (the default feature `svn`): `SvnProbe` looks at Subversion repositories, mostly in process.
 //! - `http` (a default feature): `HttpProbe` looks at single URLs.
 //! - `webhook` (the features `webhooks` and `axum`): what forges tell of pushes, as earlier looks.
+//! - `job_type` (the default feature `job-types`): `JobTypeProbe` and `JobTypeLauncher`, for scripts that are kept in a
+//!   branch and shared by dependencies.
 //! - [`script`]: [`ScriptProbe`](script::ScriptProbe) asks scripts, which print a revision or answer true or false.
 
 #[cfg(feature = "bzr")]
@@ -13,6 +15,8 @@ pub mod bzr;
 pub mod git;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "job-types")]
+pub mod job_type;
 #[cfg(feature = "remote")]
 #[cfg_attr(
     not(all(feature = "bzr", feature = "git", feature = "http", feature = "svn")),

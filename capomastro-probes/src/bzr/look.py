@@ -1,5 +1,6 @@
 # Tells the tip of the branch at the place that is the first argument, or of the one colocated there that the second names.
-# Prints a word, a line that belongs to it, and for a tip the revision id.
+# Prints a word, a line that belongs to it, and for a tip the revision id. With a revision id and a folder behind them, which
+# is not there yet, that revision is written into the folder instead.
 import os
 import sys
 
@@ -25,8 +26,22 @@ def reference(control, name):
     return location if kind in ("ref", b"ref") else None
 
 
+def export(branch, revision, folder):
+    from breezy.export import export as write
+
+    with branch.lock_read():
+        if not branch.repository.has_revision(revision):
+            say("gone", revision.decode("utf-8"))
+            return
+        # One time for all files, so that the same revision is the same folder.
+        tree = branch.repository.revision_tree(revision)
+        write(tree, folder, "dir", root="", per_file_timestamps=False)
+    say("written", folder)
+
+
 with breezy.initialize(setup_ui=False):
     import breezy.bzr
+    from breezy import branch as branch_module
     from breezy import config, errors, transport, urlutils
     from breezy.controldir import ControlDir
 
@@ -87,6 +102,20 @@ with breezy.initialize(setup_ui=False):
             sys.exit(0)
         # What it is stacked on holds revisions, and says nothing of the tip.
         branch = control.open_branch(name=name, unsupported=False, ignore_fallbacks=True)
+        if len(sys.argv) > 4:
+            try:
+                below = urlutils.join(branch.user_url, branch.get_stacked_on_url())
+            except (errors.NotStacked, branch_module.UnstackableBranchFormat):
+                below = None
+            if below is not None:
+                here = urlutils.URL.from_string(branch.user_url)
+                there = urlutils.URL.from_string(below)
+                if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
+                    say("elsewhere", below)
+                    sys.exit(0)
+                branch = control.open_branch(name=name)
+            export(branch, sys.argv[3].encode("utf-8"), sys.argv[4])
+            sys.exit(0)
         revno, revision = branch.last_revision_info()
         if revision == b"null:":
             say("none", "")

@@ -15,6 +15,8 @@
 //! Credentials are references to secrets. They are resolved for each look, go to the server of the source only, and
 //! appear in no error, no log, no argument and no file on a disk.
 
+#[cfg(feature = "job-types")]
+mod export;
 mod file;
 mod http;
 mod key;

@@ -49,6 +49,27 @@ impl Program {
         credentials: Option<&Credentials>,
         deadline: Duration,
     ) -> Result<Option<Tip>> {
+        let mut command = self.breezy(remote, name, credentials, deadline);
+        if let Remote::File(path) = remote {
+            for path in file::parts(readers, path.clone(), name.map(ToOwned::to_owned)).await? {
+                command = command.reads(path);
+            }
+        }
+        let looked = runner.run(&command).await.map_err(missing).and_then(|output| said(&output));
+        looked.map_err(|e| match credentials {
+            Some(credentials) => credentials.keep_out_of(e),
+            None => e,
+        })
+    }
+
+    /// Breezy's library, asked about a branch.
+    pub(super) fn breezy(
+        &self,
+        remote: &Remote,
+        name: Option<&str>,
+        credentials: Option<&Credentials>,
+        deadline: Duration,
+    ) -> Command {
         // Isolated: neither this user's packages nor variables of Python have a say.
         let mut command = Command::new(&self.python)
             .args(["-I", "-c", LOOK, &remote.canonical(), name.unwrap_or_default()])
@@ -59,31 +80,11 @@ impl Program {
             .env("BRZ_HOME", "/nonexistent")
             .env("BRZ_LOG", "/dev/null")
             .env("BRZ_PROGRESS_BAR", "none");
-        if let Remote::File(path) = remote {
-            for path in file::parts(readers, path.clone(), name.map(ToOwned::to_owned)).await? {
-                command = command.reads(path);
-            }
-        }
         if let Some(Credentials { username, password }) = credentials {
             let text = format!("{username}\n{}", password.expose());
             command = command.secret_file(CREDENTIALS, Secret::new(text));
         }
-        for (variable, value) in &self.env {
-            command = command.env(variable, value);
-        }
-        let looked = match runner.run(&command).await {
-            Ok(output) => said(&output),
-            Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::new(
-                ErrorKind::Unsupported,
-                "there is no Python to run Breezy: install brz, or name the Python that has it to the probe's builder",
-            )
-            .with_source(e)),
-            Err(e) => Err(e),
-        };
-        looked.map_err(|e| match credentials {
-            Some(credentials) => credentials.keep_out_of(e),
-            None => e,
-        })
+        self.env.iter().fold(command, |command, (name, value)| command.env(name, value))
     }
 
     /// The tip of the branch at `path` of a bzr that ssh starts there.
@@ -137,8 +138,20 @@ impl Program {
     }
 }
 
+/// What it means that Python could not be run.
+pub(super) fn missing(e: Error) -> Error {
+    if e.kind() != ErrorKind::NotFound {
+        return e;
+    }
+    Error::new(
+        ErrorKind::Unsupported,
+        "there is no Python to run Breezy: install brz, or name the Python that has it to the probe's builder",
+    )
+    .with_source(e)
+}
+
 /// What `look.py` says: a word, and what belongs to it.
-fn said(output: &CommandOutput) -> Result<Option<Tip>> {
+pub(super) fn said(output: &CommandOutput) -> Result<Option<Tip>> {
     let mut words = output.stdout.splitn(3, |b| *b == b'\n');
     let word = words.next().unwrap_or_default();
     let first = words.next().unwrap_or_default();

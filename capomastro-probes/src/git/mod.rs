@@ -18,6 +18,8 @@
 //! appear in no error, no log, no argument and no file on a disk.
 
 mod daemon;
+#[cfg(feature = "job-types")]
+mod export;
 mod file;
 mod http;
 mod key;

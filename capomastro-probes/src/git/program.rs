@@ -71,19 +71,43 @@ impl Program {
         wants: &Wants,
         limits: (Duration, usize),
     ) -> Result<Listing> {
-        let (protocols, argument) = match remote {
-            Remote::File(path) => ("file", path.to_string_lossy().into_owned()),
-            Remote::Http(url) => ("http:https", url.as_str().to_owned()),
-            Remote::Daemon { .. } => ("git", remote.canonical()),
-            Remote::Ssh { argument, .. } => ("ssh", argument.clone()),
-        };
-        let mut command = Command::new(&self.git)
-            .args(["ls-remote", "--symref", "--", &argument])
+        let command = Command::new(&self.git)
+            .args(["ls-remote", "--symref", "--", &argument(remote)])
             .deadline(limits.0)
             .max_output(limits.1)
-            .env("LC_ALL", "C")
             // No repository of its own, whose configuration would have a say.
-            .env("GIT_DIR", "/dev/null")
+            .env("GIT_DIR", "/dev/null");
+        let mut command = self.meet(command, remote, introduction)?;
+        if wants.len() <= MAX_NAMED {
+            for name in wants {
+                command = command.arg(name.as_str());
+                if name.starts_with("refs/tags/") {
+                    command = command.arg(format!("{name}^{{}}"));
+                }
+            }
+        }
+        let output = runner.run(&command).await.map_err(missing)?;
+        match output.exit {
+            Exit::Code(0) => Listing::of_lines(&output.stdout, wants),
+            _ => Err(complaint(&output)),
+        }
+    }
+
+    /// The command with what it needs to meet the remote, and with nothing of this user's.
+    pub(super) fn meet(
+        &self,
+        command: Command,
+        remote: &Remote,
+        introduction: &Introduction,
+    ) -> Result<Command> {
+        let protocols = match remote {
+            Remote::File(_) => "file",
+            Remote::Http(_) => "http:https",
+            Remote::Daemon { .. } => "git",
+            Remote::Ssh { .. } => "ssh",
+        };
+        let command = command
+            .env("LC_ALL", "C")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_SYSTEM", "/dev/null")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -91,7 +115,7 @@ impl Program {
             .env("GIT_ASKPASS", "")
             .env("SSH_ASKPASS_REQUIRE", "never")
             .env("GIT_ALLOW_PROTOCOL", protocols);
-        command = match remote {
+        let command = match remote {
             Remote::File(path) => command.reads(path),
             Remote::Http(url) => match &introduction.http {
                 Some(credentials) => log_in(command, url, credentials)?,
@@ -104,29 +128,29 @@ impl Program {
                 .env("GIT_SSH_COMMAND", introduction.ssh.command_line(&self.ssh)),
             Remote::Daemon { .. } => command,
         };
-        if wants.len() <= MAX_NAMED {
-            for name in wants {
-                command = command.arg(name.as_str());
-                if name.starts_with("refs/tags/") {
-                    command = command.arg(format!("{name}^{{}}"));
-                }
-            }
-        }
-        for (name, value) in &self.env {
-            command = command.env(name, value);
-        }
-        let output = runner.run(&command).await.map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Error::new(
-                ErrorKind::Unsupported,
-                "there is no git program: install git, or name it to the probe's builder",
-            )
-            .with_source(e),
-            _ => e,
-        })?;
-        match output.exit {
-            Exit::Code(0) => Listing::of_lines(&output.stdout, wants),
-            _ => Err(complaint(&output)),
-        }
+        Ok(self.env.iter().fold(command, |command, (name, value)| command.env(name, value)))
+    }
+}
+
+/// What the program is given for a remote.
+pub(super) fn argument(remote: &Remote) -> String {
+    match remote {
+        Remote::File(path) => path.to_string_lossy().into_owned(),
+        Remote::Http(url) => url.as_str().to_owned(),
+        Remote::Daemon { .. } => remote.canonical(),
+        Remote::Ssh { argument, .. } => argument.clone(),
+    }
+}
+
+/// What it means that the program could not be run.
+pub(super) fn missing(e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::NotFound => Error::new(
+            ErrorKind::Unsupported,
+            "there is no git program: install git, or name it to the probe's builder",
+        )
+        .with_source(e),
+        _ => e,
     }
 }
 
@@ -156,7 +180,7 @@ fn log_in(command: Command, url: &Url, credentials: &Credentials) -> Result<Comm
 }
 
 /// What the program's complaint means. Unknown ones are taken for passing faults.
-fn complaint(output: &CommandOutput) -> Error {
+pub(super) fn complaint(output: &CommandOutput) -> Error {
     let text = String::from_utf8_lossy(&output.stderr).to_ascii_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|p| text.contains(p));
     let (kind, message) = if let Some(of_ssh) = ssh::complaint(&text) {

@@ -24,10 +24,10 @@ use futures_util::{
 use language::Standing;
 use redact::Redactor;
 use sha2::{Digest, Sha256};
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// How many of the asks of one call run at the same time.
-const AT_ONCE: usize = 4;
+pub(crate) const AT_ONCE: usize = 4;
 
 /// How much a script may print, on each of its outputs.
 const MAX_OUTPUT: usize = 64 * 1024;
@@ -92,13 +92,20 @@ impl ScriptProbe {
     async fn answer(&self, ask: &Ask, end: Monotonic) -> Result<Probed> {
         let source = ScriptSource::parse(&ask.source)?;
         let program = source.command.first().cloned().unwrap_or_default();
-        self.look(source, ask, end)
+        self.look(source, ask, end, &Around::default())
             .await
             .map_err(|e| e.with_context("dependency", &ask.dependency).with_context("script", program))
     }
 
-    async fn look(&self, source: ScriptSource, ask: &Ask, end: Monotonic) -> Result<Probed> {
-        let mut command = command(&source, ask);
+    /// One run of a script, which ends by `end`.
+    pub(crate) async fn look(
+        &self,
+        source: ScriptSource,
+        ask: &Ask,
+        end: Monotonic,
+        around: &Around,
+    ) -> Result<Probed> {
+        let mut command = command(&source, ask, around);
         let resolving = async {
             for (name, secret) in &source.secret_env {
                 let value = ask.secrets.resolve(secret).await?;
@@ -149,8 +156,17 @@ impl ScriptProbe {
     }
 }
 
+/// What a script that is not a source of its own is given besides.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Around {
+    /// A folder that it is shown.
+    pub(crate) reads: Option<PathBuf>,
+    /// Variables that a source may not set.
+    pub(crate) env: Vec<(&'static str, String)>,
+}
+
 /// The script as a command, all but its secrets and its deadline.
-fn command(source: &ScriptSource, ask: &Ask) -> Command {
+fn command(source: &ScriptSource, ask: &Ask, around: &Around) -> Command {
     let text = |revision: &Option<Revision>| revision.as_ref().map_or("", Revision::as_str).to_owned();
     let (last, last_unix) = ask.last_start.map_or_else(Default::default, |at| {
         (at.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(), at.timestamp().to_string())
@@ -164,6 +180,8 @@ fn command(source: &ScriptSource, ask: &Ask) -> Command {
         .env("CAPOMASTRO_LAST_BUILD", last)
         .env("CAPOMASTRO_LAST_BUILD_UNIX", last_unix);
     command.env.extend(source.env.iter().map(|(name, value)| (name.into(), value.into())));
+    command.env.extend(around.env.iter().map(|(name, value)| (name.into(), value.into())));
+    command.reads.extend(around.reads.clone());
     command.dir.clone_from(&source.dir);
     command
 }

@@ -81,7 +81,7 @@ impl ScriptSource {
         Self::new(Language::Changed, command)
     }
 
-    fn new<A: Into<String>>(language: Language, command: impl IntoIterator<Item = A>) -> Self {
+    pub(crate) fn new<A: Into<String>>(language: Language, command: impl IntoIterator<Item = A>) -> Self {
         Self {
             command: command.into_iter().map(Into::into).collect(),
             language,
@@ -136,7 +136,7 @@ impl ScriptSource {
         Ok(parsed)
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.command.first().is_none_or(String::is_empty) {
             return Err(Error::config("a script source has no program: name it first in `command`"));
         }

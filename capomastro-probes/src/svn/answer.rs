@@ -66,6 +66,15 @@ pub(super) enum Failed {
     All(Error),
 }
 
+#[cfg(feature = "job-types")]
+impl Failed {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::This(e) | Self::All(e) => e,
+        }
+    }
+}
+
 impl From<Error> for Failed {
     fn from(e: Error) -> Self {
         use ErrorKind::{Internal, RateLimited, TimedOut, Unavailable, Unsupported};

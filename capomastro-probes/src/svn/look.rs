@@ -238,7 +238,7 @@ fn observation(
 }
 
 /// Hides an error that repeats our password: a server may repeat what it was sent.
-fn discreet(e: Error, credentials: Option<&Credentials>) -> Error {
+pub(super) fn discreet(e: Error, credentials: Option<&Credentials>) -> Error {
     match credentials {
         Some(c) if !c.password.expose().is_empty() && e.report().contains(c.password.expose()) => {
             Error::new(e.kind(), "the server's complaint repeats our credentials and is not shown")

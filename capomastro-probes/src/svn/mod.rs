@@ -31,6 +31,8 @@ mod answer;
 mod conversation;
 mod daemon;
 mod dav;
+#[cfg(feature = "job-types")]
+mod export;
 mod http;
 mod key;
 mod local;

@@ -50,8 +50,10 @@ pub(super) struct Means<'a> {
 
 /// What `svn info` prints about a path.
 #[derive(Debug, PartialEq, Eq)]
-struct Info {
-    node: Node,
+pub(super) struct Info {
+    pub(super) node: Node,
+    /// The URL of the repository's root.
+    pub(super) root: String,
     /// The newest revision of the repository, or the one that was asked about.
     head: u64,
     /// The path from the root of the repository, starting with a slash.
@@ -104,15 +106,22 @@ impl Program {
     }
 
     fn svn_info(&self, target: &str, at: Option<u64>, means: Means<'_>, limits: (Duration, u64)) -> Command {
+        let command = self.svn("info", means, limits).arg("--xml");
+        let command = match at {
+            Some(at) => command.args(["--revision".to_owned(), at.to_string()]),
+            None => command,
+        };
+        command.args(["--", target])
+    }
+
+    /// The svn program with this subcommand, and with what it needs to meet the repository.
+    pub(super) fn svn(&self, subcommand: &str, means: Means<'_>, limits: (Duration, u64)) -> Command {
         let mut command = Command::new(&self.svn)
-            .args(["info", "--xml", "--non-interactive", "--no-auth-cache"])
+            .args([subcommand, "--non-interactive", "--no-auth-cache"])
             // A folder that is not there and is not made.
             .args(["--config-dir", "/nonexistent/subversion"])
             .args(["--config-option", "config:auth:password-stores="])
             .env("HOME", "/nonexistent");
-        if let Some(at) = at {
-            command = command.args(["--revision".to_owned(), at.to_string()]);
-        }
         if let Some(credentials) = means.credentials {
             command = command
                 .args(["--username", &credentials.username, "--password-from-stdin"])
@@ -129,7 +138,7 @@ impl Program {
         if let Some(root) = means.root {
             command = command.reads(root);
         }
-        self.surrounded(command.args(["--", target]), limits)
+        self.surrounded(command, limits)
     }
 
     /// The command with what is common to all.
@@ -164,13 +173,13 @@ pub(super) fn no_program() -> Error {
 }
 
 /// Whether the repository answered, and has nothing at the path.
-fn is_not_there(output: &CommandOutput) -> bool {
+pub(super) fn is_not_there(output: &CommandOutput) -> bool {
     let codes = said(output);
     codes.contains(&NO_SUCH_URL) && !codes.contains(&NO_SESSION)
 }
 
 /// Reads what `svn info --xml` prints.
-fn info(xml: &[u8]) -> Result<Info> {
+pub(super) fn info(xml: &[u8]) -> Result<Info> {
     let root = parse(xml)?;
     let missing = || nonsense("no facts of a path");
     let entry = root.child("", "entry").ok_or_else(missing)?;
@@ -179,6 +188,7 @@ fn info(xml: &[u8]) -> Result<Info> {
     let commit = entry.child("", "commit").ok_or_else(missing)?;
     let uuid = repository.text_of("", "uuid").filter(|u| is_uuid(u)).ok_or_else(missing)?;
     let head = number(entry).ok_or_else(missing)?;
+    let root = repository.text_of("", "root").ok_or_else(missing)?;
     let own = entry.text_of("", "relative-url").and_then(|u| u.strip_prefix('^')).ok_or_else(missing)?;
     let own = percent_encoding::percent_decode_str(own).decode_utf8().map_err(|_| missing())?;
     Ok(Info {
@@ -191,6 +201,7 @@ fn info(xml: &[u8]) -> Result<Info> {
             history: Vec::new(),
             head: Some(head),
         },
+        root: root.to_owned(),
         head,
         own: own.into_owned(),
     })
@@ -207,7 +218,7 @@ pub(super) fn codes(text: &str) -> Vec<u64> {
 }
 
 /// What a complaint of the svn program means.
-fn complaint(output: &CommandOutput, logs_in: bool) -> Failed {
+pub(super) fn complaint(output: &CommandOutput, logs_in: bool) -> Failed {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
     let said = lines[lines.len().saturating_sub(4)..].join(" | ");
