@@ -204,6 +204,11 @@ impl JobTypeLauncher {
     }
 }
 
+/// Stands for a revision of the branch where none is needed.
+fn unknown() -> Result<Revision> {
+    "unknown".parse()
+}
+
 fn refused(e: &Error) -> Launched {
     Launched::Refused(Refusal { reason: e.report(), permanent: e.kind() == ErrorKind::InvalidConfig })
 }
@@ -242,7 +247,7 @@ impl BuildLauncher for JobTypeLauncher {
 
     fn check_job(&self, job: &Value) -> Result<()> {
         let job = JobTypeJob::parse(job)?;
-        let revision: Revision = "unknown".parse()?;
+        let revision = unknown()?;
         let script = BuildScript {
             dir: self.checkouts.place(&job.job_type, &revision)?,
             revision,
@@ -258,8 +263,11 @@ impl BuildLauncher for JobTypeLauncher {
     async fn find(&self, request: &LaunchRequest) -> Result<Found> {
         let job = JobTypeJob::parse(&request.job)?;
         let (named, _) = pin::split(request.revision.as_str());
-        // Nothing is handed on before the revision is kept.
-        let Some(memo) = Memo::read(request.memo.as_ref())? else { return Ok(Found::Absent) };
+        // Whoever asks without what was kept is answered by what the other launcher knows without it.
+        let memo = match Memo::read(request.memo.as_ref())? {
+            Some(memo) => memo,
+            None => Memo { job_type: unknown()?, inner: None },
+        };
         Ok(match self.inner.find(&self.handed(request, &job, &memo)?).await? {
             Found::Build(external) => Found::Build(wrapped(named.as_ref(), external)),
             other => other,

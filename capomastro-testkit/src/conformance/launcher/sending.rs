@@ -117,7 +117,7 @@ pub(super) async fn nothing_is_sent_that_is_not_kept(harness: &dyn LauncherHarne
     assert_eq!(desk.builds(build.key()).await.len(), 1, "the second attempt is the first that sends");
 }
 
-/// Keeps a memo only when it is let.
+/// Keeps a memo only when it is let, and then each further one, as a launcher that hands on to another may have.
 #[derive(Debug, Default)]
 struct Gate {
     asked: Notify,
@@ -129,6 +129,7 @@ impl Journal for Gate {
     async fn keep(&self, _: Value) -> Result<()> {
         self.asked.notify_one();
         self.open.notified().await;
+        self.open.notify_one();
         Ok(())
     }
 }
@@ -150,7 +151,7 @@ pub(super) async fn nothing_is_sent_before_it_is_kept(harness: &dyn LauncherHarn
         assert!(poll!(&mut launch).is_pending(), "a launch waits until its memo is kept");
         desk.nothing_started(request.key, "its memo is not kept yet").await;
     }
-    gate.open.notify_waiters();
+    gate.open.notify_one();
     let answer = launch.await;
     assert!(matches!(answer, Ok(Launched::Accepted(_))), "and goes on then: {answer:?}");
     desk.until_started(request.key).await;
