@@ -3,6 +3,7 @@
 use crate::{
     bzr::{BzrProbe, BzrSource},
     git::{GitProbe, GitSource},
+    hg::{HgProbe, HgSource},
     svn::{SvnProbe, SvnSource},
 };
 use capomastro_core::{
@@ -28,6 +29,8 @@ pub enum JobType {
     Git(GitSource),
     /// Of Bazaar (Breezy).
     Bzr(BzrSource),
+    /// Of Mercurial. Subrepositories are left out.
+    Hg(HgSource),
     /// Of Subversion. Externals are left out.
     Svn(SvnSource),
 }
@@ -41,6 +44,7 @@ impl JobType {
         match self {
             Self::Git(source) => source.clone().source("git"),
             Self::Bzr(source) => source.clone().source("bzr"),
+            Self::Hg(source) => source.clone().source("hg"),
             Self::Svn(source) => source.clone().source("svn"),
         }
     }
@@ -78,6 +82,7 @@ impl Export<'_> {
 pub(super) struct Kinds {
     pub(super) git: GitProbe,
     pub(super) bzr: BzrProbe,
+    pub(super) hg: HgProbe,
     pub(super) svn: SvnProbe,
 }
 
@@ -87,6 +92,7 @@ impl Kinds {
         Self {
             git: GitProbe::builder().runner(Arc::clone(runner)).build(),
             bzr: BzrProbe::builder().runner(Arc::clone(runner)).build(),
+            hg: HgProbe::builder().runner(Arc::clone(runner)).build(),
             svn: SvnProbe::builder().runner(Arc::clone(runner)).build(),
         }
     }
@@ -103,6 +109,7 @@ impl Kinds {
         let mut answers = match job_type {
             JobType::Git(_) => self.git.probe(&asks).await,
             JobType::Bzr(_) => self.bzr.probe(&asks).await,
+            JobType::Hg(_) => self.hg.probe(&asks).await,
             JobType::Svn(_) => self.svn.probe(&asks).await,
         };
         match answers.pop() {
@@ -127,6 +134,7 @@ impl Kinds {
         match job_type {
             JobType::Git(source) => self.git.export(source, revision, export).await,
             JobType::Bzr(source) => self.bzr.export(source, revision, export).await,
+            JobType::Hg(source) => self.hg.export(source, revision, export).await,
             JobType::Svn(source) => self.svn.export(source, revision, export).await,
         }
     }

@@ -7,7 +7,7 @@ use super::{
     measure::Most,
     room::Bounds,
 };
-use crate::{bzr::BzrProbe, git::GitProbe, svn::SvnProbe};
+use crate::{bzr::BzrProbe, git::GitProbe, hg::HgProbe, svn::SvnProbe};
 use capomastro_core::{
     Error, Result,
     command::CommandRunner,
@@ -65,6 +65,12 @@ impl CheckoutsBuilder {
     /// Looks at branches of Bazaar with this probe, and writes them with its program.
     pub fn bzr(mut self, probe: BzrProbe) -> Self {
         self.kinds.bzr = probe;
+        self
+    }
+
+    /// Looks at branches of Mercurial with this probe, and writes them with its program.
+    pub fn hg(mut self, probe: HgProbe) -> Self {
+        self.kinds.hg = probe;
         self
     }
 

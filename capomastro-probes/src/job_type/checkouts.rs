@@ -45,7 +45,7 @@ const TRIES: usize = 5;
 /// leave no room for a further one, that is [`Unavailable`](ErrorKind::Unavailable) until a build ends.
 ///
 /// The programs of the version control systems write the checkouts, on this machine, so that they are needed here: `git`,
-/// Breezy (`brz` and its Python), `svn`. Credentials reach them as they reach the probes of the same kind.
+/// Breezy (`brz` and its Python), Mercurial (`hg` and its Python), `svn`. Credentials reach them as they reach the probes of the same kind.
 #[derive(Clone, Debug)]
 pub struct Checkouts(pub(super) Arc<Inner>);
 
@@ -370,6 +370,7 @@ const fn kind(job_type: &JobType) -> &'static str {
     match job_type {
         JobType::Git(_) => "git",
         JobType::Bzr(_) => "bzr",
+        JobType::Hg(_) => "hg",
         JobType::Svn(_) => "svn",
     }
 }

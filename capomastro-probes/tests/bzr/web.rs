@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 /// A request as the server got it.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
+    /// With the query, if there is one.
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
 }
@@ -76,7 +77,7 @@ impl Web {
                     let (shared, got, hanging) =
                         (Arc::clone(&shared), Arc::clone(&got), Arc::clone(&hanging));
                     async move {
-                        let path = request.uri().path().to_owned();
+                        let path = request.uri().to_string();
                         let this = Got { path, headers: request.headers().clone() };
                         let answer = (shared.1)(&this);
                         got.lock().unwrap().push(this.clone());

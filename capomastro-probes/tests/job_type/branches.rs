@@ -6,6 +6,7 @@ use capomastro_core::secret::Secrets;
 use capomastro_probes::{
     bzr::{BzrProbe, BzrSource},
     git::{GitProbe, GitSource},
+    hg::{HgProbe, HgSource},
     job_type::JobType,
     svn::{SvnProbe, SvnSource},
 };
@@ -24,10 +25,11 @@ use tempfile::TempDir;
 pub(crate) enum Kind {
     Git,
     Bzr,
+    Hg,
     Svn,
 }
 
-pub(crate) const KINDS: [Kind; 3] = [Kind::Git, Kind::Bzr, Kind::Svn];
+pub(crate) const KINDS: [Kind; 4] = [Kind::Git, Kind::Bzr, Kind::Hg, Kind::Svn];
 
 /// Runs a program, which must succeed; what it prints.
 pub(crate) fn run(dir: &Path, program: &str, args: &[&str]) -> String {
@@ -47,6 +49,8 @@ pub(crate) fn run(dir: &Path, program: &str, args: &[&str]) -> String {
             ("GIT_AUTHOR_EMAIL", "a@example.org"),
             ("GIT_COMMITTER_NAME", "A"),
             ("GIT_COMMITTER_EMAIL", "a@example.org"),
+            ("HGRCPATH", ""),
+            ("HGPLAIN", "1"),
             ("LC_ALL", "C.UTF-8"),
         ])
         .output()
@@ -68,6 +72,7 @@ impl Branch {
         let (program, package) = match kind {
             Kind::Git => ("git", "git"),
             Kind::Bzr => ("brz", "brz"),
+            Kind::Hg => ("hg", "mercurial"),
             Kind::Svn => ("svn", "subversion"),
         };
         if Command::new(program).arg("--version").output().is_err() {
@@ -81,6 +86,7 @@ impl Branch {
         match kind {
             Kind::Git => drop(run(root, "git", &["init", "--quiet", "--initial-branch=main", "work"])),
             Kind::Bzr => drop(run(root, "brz", &["init", "--quiet", "work"])),
+            Kind::Hg => drop(run(root, "hg", &["init", "work"])),
             Kind::Svn => {
                 run(root, "svnadmin", &["create", "r"]);
                 let url = format!("file://{}/r", root.display());
@@ -108,6 +114,7 @@ impl Branch {
         match self.kind {
             Kind::Git => JobType::Git(GitSource::new(self.work().to_str().unwrap()).branch("main")),
             Kind::Bzr => JobType::Bzr(BzrSource::new(self.work().to_str().unwrap())),
+            Kind::Hg => JobType::Hg(HgSource::new(self.work().to_str().unwrap())),
             Kind::Svn => {
                 JobType::Svn(SvnSource::new(self.root.path().join("r").to_str().unwrap()).path("trunk"))
             }
@@ -132,6 +139,13 @@ impl Branch {
             Kind::Bzr => {
                 run(&work, "brz", &["add", "--quiet"]);
                 run(&work, "brz", &["commit", "--quiet", "--unchanged", "-m", "x"]);
+            }
+            Kind::Hg => {
+                // A commit without a change is none to hg.
+                let count = fs::read_to_string(work.join("count.txt")).unwrap_or_default();
+                fs::write(work.join("count.txt"), count + "x").unwrap();
+                run(&work, "hg", &["addremove", "--quiet"]);
+                run(&work, "hg", &["commit", "--quiet", "-u", "A", "-m", "x"]);
             }
             Kind::Svn => {
                 run(&work, "svn", &["add", "--quiet", "--force", "."]);
@@ -158,6 +172,10 @@ impl Branch {
                 run(&work, "brz", &["uncommit", "--quiet", "--force"]);
                 run(&work, "brz", &["revert", "--quiet", "--no-backup"]);
             }
+            Kind::Hg => {
+                let strip = ["--config", "extensions.strip=", "strip", "--quiet", "--no-backup", "-r", "tip"];
+                run(&work, "hg", &strip);
+            }
             Kind::Svn => panic!("a commit to Subversion stays"),
         }
     }
@@ -168,6 +186,7 @@ impl Branch {
         let probe: Box<dyn RevisionProbe> = match self.kind {
             Kind::Git => Box::new(GitProbe::new()),
             Kind::Bzr => Box::new(BzrProbe::builder().runner(runner).build()),
+            Kind::Hg => Box::new(HgProbe::builder().runner(runner).build()),
             Kind::Svn => Box::new(SvnProbe::builder().runner(runner).build()),
         };
         let source: Source = self.job_type().source().unwrap();

@@ -273,12 +273,14 @@ async fn what_cannot_be_a_checkout_is_refused() {
 
 #[tokio::test]
 async fn without_the_program_it_is_said() {
-    for (kind, says) in [(Kind::Git, "git"), (Kind::Bzr, "brz"), (Kind::Svn, "Subversion")] {
+    for (kind, says) in
+        [(Kind::Git, "git"), (Kind::Bzr, "brz"), (Kind::Hg, "mercurial"), (Kind::Svn, "Subversion")]
+    {
         let Some(branch) = Branch::new(kind) else { continue };
         branch.commit(&[("probe", "x")]);
         let place = Place::new();
         let runner = Arc::<Remembering>::clone(&place.runner);
-        let (git, bzr, svn) = (
+        let (git, bzr, hg, svn) = (
             capomastro_probes::git::GitProbe::builder()
                 .runner(Arc::<Remembering>::clone(&runner))
                 .env("PATH", "/nonexistent")
@@ -287,9 +289,13 @@ async fn without_the_program_it_is_said() {
                 .runner(Arc::<Remembering>::clone(&runner))
                 .env("PATH", "/nonexistent")
                 .build(),
+            capomastro_probes::hg::HgProbe::builder()
+                .runner(Arc::<Remembering>::clone(&runner))
+                .env("PATH", "/nonexistent")
+                .build(),
             capomastro_probes::svn::SvnProbe::builder().runner(runner).env("PATH", "/nonexistent").build(),
         );
-        let checkouts = place.builder().git(git).bzr(bzr).svn(svn).build().unwrap();
+        let checkouts = place.builder().git(git).bzr(bzr).hg(hg).svn(svn).build().unwrap();
         let e = get(&checkouts, &branch.job_type(), &branch.tip().await).await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported, "{kind:?}: {e}");
         assert!(e.report().contains(says), "{kind:?}: {e}");
