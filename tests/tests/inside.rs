@@ -11,6 +11,7 @@ use capomastro_lxc::{AddressRange, LxcRunner, Network, Root};
 use capomastro_probes::{
     bzr::{BzrProbe, BzrSource},
     git::{GitProbe, GitSource},
+    hg::{HgProbe, HgSource},
     svn::{SvnProbe, SvnSource},
 };
 use capomastro_process::ProcessRunner;
@@ -57,6 +58,8 @@ fn run(dir: &Path, program: &str, args: &[&str]) -> String {
         ("GIT_AUTHOR_EMAIL", "a@example.org"),
         ("GIT_COMMITTER_NAME", "A"),
         ("GIT_COMMITTER_EMAIL", "a@example.org"),
+        ("HGRCPATH", ""),
+        ("HGUSER", "A <a@example.org>"),
         ("LC_ALL", "C.UTF-8"),
     ]);
     let output = command.output().unwrap_or_else(|e| panic!("{program}: {e}"));
@@ -137,6 +140,31 @@ async fn bzr_from_inside() {
     run(&at.path().join("side"), "brz", &["push", "--quiet", "--overwrite", "../trunk"]);
     let other = both(&inside, &outside, &source).await.unwrap();
     assert_ne!(other, second, "overwritten by one of the same length");
+    fs::remove_dir_all(&trunk).unwrap();
+    assert_eq!(both(&inside, &outside, &source).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hg_from_inside() {
+    if !there_are_containers() {
+        return;
+    }
+    let (state, at) = (folder(), folder());
+    let inside = HgProbe::builder().always_program(true).runner(runner(state.path(), Network::None)).build();
+    let outside = HgProbe::builder().runner(Arc::new(ProcessRunner::new())).build();
+    run(at.path(), "hg", &["init", "trunk"]);
+    let trunk = at.path().join("trunk");
+    let source = HgSource::new(trunk.display().to_string()).source("hg").unwrap();
+    assert_eq!(both(&inside, &outside, &source).await, None);
+    let commit = |text: &str, options: &[&str]| {
+        fs::write(trunk.join("f"), text).unwrap();
+        run(&trunk, "hg", &[&["commit", "--quiet", "--addremove", "-m", "x"], options].concat())
+    };
+    commit("one", &[]);
+    let first = both(&inside, &outside, &source).await.unwrap();
+    commit("two", &["--amend"]);
+    let other = both(&inside, &outside, &source).await.unwrap();
+    assert_ne!(other, first, "overwritten by one of the same length");
     fs::remove_dir_all(&trunk).unwrap();
     assert_eq!(both(&inside, &outside, &source).await, None);
 }
