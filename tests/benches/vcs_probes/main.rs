@@ -70,8 +70,12 @@ fn main() {
     });
 }
 
-/// Both ways of one system: repositories of this machine, and through its server.
+/// Both ways of one system: repositories of this machine, and through its server. If arguments name systems, only of those.
 async fn measure<V: Vcs>() {
+    let named: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    if !named.is_empty() && !named.iter().any(|name| name == V::NAME) {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     V::make(folder.path());
     let local = Polled::<V>::new(folder.path(), folder.path().to_str().unwrap(), None);
@@ -170,7 +174,7 @@ impl<'a, V: Vcs> Polled<'a, V> {
         };
         thread::scope(|scope| {
             for _ in 0..thread::available_parallelism().unwrap().get() {
-                scope.spawn(&lane);
+                scope.spawn(lane);
             }
         });
         (self.spent() - begun, printed.into_inner().unwrap())
