@@ -15,7 +15,7 @@ pub use awaits::{Awaits, polled};
 pub use counted::Counted;
 pub use crowd::{LOOK_EVERY, Standing, crowd_scheduler, look_at_all, register};
 pub use faults::{Fault, FaultyStore};
-pub use figure::figure;
+pub use figure::{figure, figure_for};
 pub use patience::{eventually, timed, within};
 
 use capomastro_core::{
