@@ -40,6 +40,12 @@ pub struct Readme;
 #[derive(Debug)]
 pub struct JenkinsPage;
 
+/// What the page on job types shows is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/job-types.md")]
+#[derive(Debug)]
+pub struct JobTypesPage;
+
 /// What the page on webhooks shows is compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/webhooks.md")]
