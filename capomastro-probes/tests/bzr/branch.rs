@@ -7,6 +7,16 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// Whether there is a brz. Loud where not, and a failure where all tests must run.
+pub(crate) fn brz_is_there() -> bool {
+    let is_there = Command::new("brz").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !is_there {
+        assert!(std::env::var_os("CI").is_none(), "brz is needed: apt-get install brz");
+        eprintln!("SKIPPED: a test of the bzr probe needs brz (apt-get install brz)");
+    }
+    is_there
+}
+
 /// Runs brz in `dir`, which must succeed; what it prints.
 pub(crate) fn brz(dir: &Path, args: &[&str]) -> String {
     let output = command(dir, args).output().expect("the program brz, of Debian's package brz");

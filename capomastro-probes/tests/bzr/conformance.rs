@@ -177,5 +177,5 @@ impl ProbeHarness for Bzr {
     }
 }
 
-capomastro_testkit::revision_probe_conformance!(files, Bzr::over(false));
-capomastro_testkit::revision_probe_conformance!(http, Bzr::over(true));
+capomastro_testkit::revision_probe_conformance!(files, Bzr::over(false), if crate::branch::brz_is_there());
+capomastro_testkit::revision_probe_conformance!(http, Bzr::over(true), if crate::branch::brz_is_there());

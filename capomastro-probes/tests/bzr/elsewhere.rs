@@ -13,6 +13,9 @@ use std::{fs, path::PathBuf, sync::Arc};
 /// A server does not get to say what else is read; and a checkout is no branch that is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_servers_checkout_is_told() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     let root = branches.root.path().to_owned();
     branches.init("trunk", &[]);
@@ -42,6 +45,9 @@ async fn a_servers_checkout_is_told() {
 /// The tip is the branch's own; where older revisions are kept does not matter. Nor does a lock that somebody holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_a_lost_base_nor_a_lock_hides_the_tip() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     let root = branches.root.path().to_owned();
     branches.init("base", &[]);
@@ -65,6 +71,9 @@ async fn neither_a_lost_base_nor_a_lock_hides_the_tip() {
 /// The first formats kept all in one folder. That their branch cannot be read does not mean that it is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_of_another_time_is_not_gone() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     let control = branches.path("old/.bzr");
     fs::create_dir_all(&control).unwrap();
@@ -83,6 +92,9 @@ async fn a_branch_of_another_time_is_not_gone() {
 /// A runner elsewhere shows what the command reads, and no more: it has to be enough.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_names_all_that_it_reads() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     let root = branches.root.path().to_owned();
     brz(&root, &["init-shared-repository", "--quiet", "shared"]);

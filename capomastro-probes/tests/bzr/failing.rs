@@ -15,6 +15,9 @@ const AUTHORIZATION: &str = "Basic cm9ib3Q6cGxhbnRlZCBodW50ZXIyOiDDvEAv";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_places_are_told_by_both_ways() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     fs::create_dir(branches.path("plain")).unwrap();
     let runner = Arc::<Remembering>::default();
@@ -33,6 +36,9 @@ async fn wrong_places_are_told_by_both_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_web_server_says_is_told() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     let web = Web::serve(branches.root.path().into(), |got| {
         let say = |status, headers| Answer::Say(status, headers, b"<html>".into());
@@ -82,6 +88,9 @@ fn guarded(got: &Got) -> Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_reach_the_server_of_the_source_only() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     branches.init("trunk", &[]);
     let id = branches.commit("trunk");
@@ -130,6 +139,9 @@ fn saying(text: &'static [u8]) -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_of_bzr_that_lie() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     for (text, kind) in [
         (&b""[..], ErrorKind::Unavailable),
         (b"bzr response 2\nsucc", ErrorKind::Unavailable),
@@ -147,6 +159,9 @@ async fn servers_of_bzr_that_lie() {
 /// Whoever asks keeps the deadline by dropping the question; nothing of it goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_server_is_left_with_the_question() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let web = Web::serve("/nonexistent".into(), |_| Answer::Hang).await;
@@ -179,6 +194,9 @@ async fn a_silent_server_is_left_with_the_question() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_are_none_of_a_branch() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     for (name, text) in
         [("a", &b"<html>"[..]), ("b", b""), ("c", &[b'1'; 9_000]), ("d", b"1 a b\n"), ("e", b"1 \xff\n")]

@@ -27,6 +27,9 @@ pub(crate) fn stand_in(dir: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_ssh_the_servers_own_bzr_answers() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     branches.init("a b", &[]);
     let id = branches.commit("a b");
@@ -49,6 +52,9 @@ async fn over_ssh_the_servers_own_bzr_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_reaches_ssh_in_a_file() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     branches.init("a", &[]);
     let id = branches.commit("a");
@@ -75,6 +81,9 @@ async fn a_key_reaches_ssh_in_a_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ssh_complains_about_is_told() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     for (complaint, kind) in [
         ("echo 'Host key verification failed.' >&2; exit 255", ErrorKind::PermissionDenied),
@@ -95,6 +104,9 @@ async fn what_ssh_complains_about_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_runner_or_a_program_it_is_not_supported() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     for probe in [
         BzrProbe::new(),

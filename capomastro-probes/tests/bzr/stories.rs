@@ -36,6 +36,9 @@ impl Told {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_history_by_every_way() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     let root = branches.root.path().to_owned();
     let web = Web::serve(root.clone(), |_| Answer::File).await;
@@ -113,6 +116,9 @@ async fn one_history_by_every_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colocated_branches_and_checkouts() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
     let branches = Branches::new();
     let root = branches.root.path().to_owned();
     let web = Web::serve(root.clone(), |_| Answer::File).await;

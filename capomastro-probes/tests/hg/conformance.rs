@@ -187,5 +187,5 @@ impl ProbeHarness for Hg {
     }
 }
 
-capomastro_testkit::revision_probe_conformance!(files, Hg::over(false));
-capomastro_testkit::revision_probe_conformance!(http, Hg::over(true));
+capomastro_testkit::revision_probe_conformance!(files, Hg::over(false), if crate::repo::hg_is_there());
+capomastro_testkit::revision_probe_conformance!(http, Hg::over(true), if crate::repo::hg_is_there());

@@ -22,6 +22,9 @@ fn probes() -> [(&'static str, HgProbe); 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn places_that_are_no_repository() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let repo = Repo::new();
     fs::create_dir(repo.root.path().join("empty")).unwrap();
     let at = |name: &str| HgSource::new(repo.root.path().join(name).display().to_string());
@@ -37,6 +40,9 @@ async fn places_that_are_no_repository() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_do_not_do_what_they_should() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let say = |status, kind: &'static str, body: &[u8]| {
         Answer::Say(status, vec![("content-type", kind.to_owned())], body.to_vec())
     };
@@ -88,6 +94,9 @@ async fn guarded(repo: &Repo, right: &'static str) -> (Web, Arc<Server>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_sent_and_never_shown() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let repo = Repo::new();
     let tip = repo.commit();
     let runner = Arc::<Remembering>::default();
@@ -117,6 +126,9 @@ async fn credentials_are_sent_and_never_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_library_it_is_said() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let repo = Repo::new();
     let first = repo.commit();
     repo.commit();
@@ -136,6 +148,9 @@ async fn without_the_library_it_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_is_asked_of_one_repository_is_one_look() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let repo = Repo::new();
     let first = repo.commit();
     repo.hg(&["bookmark", "-i", "mark"]);

@@ -15,6 +15,16 @@ use tempfile::TempDir;
 /// No two commits are the same.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
+/// Whether there is an hg. Loud where not, and a failure where all tests must run.
+pub(crate) fn hg_is_there() -> bool {
+    let is_there = Command::new("hg").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !is_there {
+        assert!(std::env::var_os("CI").is_none(), "mercurial is needed: apt-get install mercurial");
+        eprintln!("SKIPPED: a test of the hg probe needs hg (apt-get install mercurial)");
+    }
+    is_there
+}
+
 fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("hg");
     command.args(args).current_dir(dir).env_clear().envs([

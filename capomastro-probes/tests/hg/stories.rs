@@ -73,6 +73,9 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_rewrites_and_strips_are_seen() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let world = World::new();
     world.is_not_there(What::Default).await;
     let first = world.repo.commit();
@@ -94,6 +97,9 @@ async fn commits_rewrites_and_strips_are_seen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn branches_are_told_apart_closed_and_opened_again() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let world = World::new();
     let repo = &world.repo;
     let first = repo.commit();
@@ -114,6 +120,9 @@ async fn branches_are_told_apart_closed_and_opened_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_open_heads_are_an_error_and_closed_ones_do_not_count() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let world = World::new();
     let repo = &world.repo;
     let first = repo.commit();
@@ -138,6 +147,9 @@ async fn several_open_heads_are_an_error_and_closed_ones_do_not_count() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bookmarks_move_and_go() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let world = World::new();
     let repo = &world.repo;
     let next = What::Bookmark("next ü");
@@ -164,6 +176,9 @@ async fn bookmarks_move_and_go() {
 /// What is not shown to those who ask over a network is not seen on this machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn secret_and_obsolete_changesets_are_not_seen() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let world = World::new();
     let repo = &world.repo;
     let first = repo.commit();
@@ -182,6 +197,9 @@ async fn secret_and_obsolete_changesets_are_not_seen() {
 /// hg writes what its branches are at when it gets to it; what is old is not believed.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_hg_has_kept_is_believed_only_if_it_is_of_now() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     let repo = Repo::new();
     repo.commit();
     let cache = repo.path().join(".hg/cache/branch2-served");
@@ -221,6 +239,9 @@ async fn what_hg_has_kept_is_believed_only_if_it_is_of_now() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_changed_is_built_once() {
+    if !crate::repo::hg_is_there() {
+        return;
+    }
     const EVERY: Duration = Duration::from_secs(60);
     let repo = Repo::new();
     let (clock, launcher) = (ManualClock::new(), ControllableLauncher::auto_succeed());

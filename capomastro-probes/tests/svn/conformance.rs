@@ -2,7 +2,7 @@
 
 use super::{
     apache::{self, Apache, PASSWORD},
-    repo::{Repo, clean, run},
+    repo::{Repo, clean, is_there, run},
     runner::Remembering,
     serve,
 };
@@ -248,7 +248,11 @@ impl ProbeHarness for Svn {
     }
 }
 
-capomastro_testkit::revision_probe_conformance!(files, Svn::by(By::File, false));
-capomastro_testkit::revision_probe_conformance!(svnserve, Svn::by(By::Svnserve, false));
-capomastro_testkit::revision_probe_conformance!(svnserve_by_program, Svn::by(By::Svnserve, true));
-capomastro_testkit::revision_probe_conformance!(http, Svn::by(By::Apache, false));
+fn has_subversion() -> bool {
+    is_there("/usr/bin/svnadmin", "subversion")
+}
+
+capomastro_testkit::revision_probe_conformance!(files, Svn::by(By::File, false), if has_subversion());
+capomastro_testkit::revision_probe_conformance!(svnserve, Svn::by(By::Svnserve, false), if has_subversion());
+capomastro_testkit::revision_probe_conformance!(svnserve_by_program, Svn::by(By::Svnserve, true), if has_subversion());
+capomastro_testkit::revision_probe_conformance!(http, Svn::by(By::Apache, false), if has_subversion() && apache::is_installed());
