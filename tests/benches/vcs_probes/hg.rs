@@ -37,7 +37,8 @@ impl Vcs for Hg {
     }
 
     fn commit(repository: &Path) {
-        fs::write(repository.join("f"), "changed").unwrap();
+        let text = fs::read_to_string(repository.join("f")).unwrap();
+        fs::write(repository.join("f"), text + "x").unwrap();
         run(of_hg("hg").current_dir(repository).args(["commit", "--quiet", "-u", "a", "-m", "x"]));
     }
 
