@@ -1,4 +1,4 @@
-//! What it costs to poll many repositories of bzr and svn at once through their probes, beside the cheapest command of the
+//! What it costs to poll many repositories of bzr, hg and svn at once through their probes, beside the cheapest command of the
 //! same system that tells the revision, run for each of them in the same run.
 //!
 //! Figures are of the processor: of this process and all it started, kept workers included and servers left out. Each answer
@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 mod bzr;
+mod hg;
 mod processor;
 mod server;
 mod svn;
@@ -66,6 +67,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         measure::<bzr::Bzr>().await;
+        measure::<hg::Hg>().await;
         measure::<svn::Svn>().await;
     });
 }
