@@ -4,6 +4,7 @@
 
 mod cost;
 mod desk;
+mod huge;
 mod jobs;
 mod launching;
 mod output;
