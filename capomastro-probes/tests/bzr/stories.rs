@@ -5,9 +5,10 @@ use super::{
     branch::{Branches, Server, brz},
     web::{Answer, Web},
 };
-use capomastro_core::probe::Probed;
+use capomastro_core::{InMemoryStore, Scheduler, model::Policy, probe::Probed, scheduler::DependencySpec};
 use capomastro_probes::bzr::{BzrProbe, BzrSource};
-use std::{fs, sync::Arc};
+use capomastro_testkit::{ControllableLauncher, ManualClock};
+use std::{fs, sync::Arc, time::Duration};
 
 struct Told {
     branches: Branches,
@@ -143,4 +144,45 @@ async fn colocated_branches_and_checkouts() {
         // What the place is a checkout of.
         assert_eq!(seen(&probe, here("colo")).await.0, side);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_changed_is_built_once() {
+    if !crate::branch::brz_is_there() {
+        return;
+    }
+    const EVERY: Duration = Duration::from_secs(60);
+    let branches = Branches::new();
+    branches.init("trunk", &[]);
+    let (clock, launcher) = (ManualClock::new(), ControllableLauncher::auto_succeed());
+    let scheduler = Scheduler::builder(Arc::new(InMemoryStore::new(Arc::new(clock.clone()))))
+        .clock(Arc::new(clock.clone()))
+        .probe("bzr", Arc::new(with_programs()))
+        .launcher("fake", Arc::new(launcher.clone()))
+        .build()
+        .unwrap();
+    let mut want = vec![branches.commit("trunk")];
+    let source = BzrSource::new(branches.url("trunk")).source("bzr").unwrap();
+    let spec = DependencySpec::new("lib", source, "fake").unwrap();
+    scheduler.apply(&spec.with_policy(Policy::default().with_look_every(EVERY))).await.unwrap();
+    let built = async || {
+        for _ in 0..10 {
+            clock.advance(EVERY);
+            while scheduler.tick().await.unwrap().taken > 0 {}
+        }
+        launcher.launched().iter().map(|request| request.revision.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(built().await, want);
+    want.push(branches.commit("trunk"));
+    assert_eq!(built().await, want);
+    assert_eq!(built().await, want);
+    // Overwritten by a branch of the same length, and back.
+    brz(branches.root.path(), &["branch", "--quiet", "trunk", "kept"]);
+    brz(branches.root.path(), &["branch", "--quiet", "-r1", "trunk", "side"]);
+    want.push(branches.commit("side"));
+    brz(&branches.path("side"), &["push", "--quiet", "--overwrite", "../trunk"]);
+    assert_eq!(built().await, want);
+    brz(&branches.path("kept"), &["push", "--quiet", "--overwrite", "../trunk"]);
+    want.push(want[1].clone());
+    assert_eq!(built().await, want);
 }
