@@ -29,7 +29,8 @@ type MakeJob = dyn Fn(Map<String, Value>, &BuildScript) -> Result<Value> + Send 
 /// revision that says by which revision of the branch it was seen
 /// ([`rebuild_on_type_change`](super::JobTypeSource::rebuild_on_type_change)).
 ///
-/// The checkout stays until this launcher sees the end of the build, or finds that it is not known any more.
+/// The checkout stays until this launcher sees the end of the build, or for as long as
+/// [`CheckoutsBuilder::keep_leased`](super::CheckoutsBuilder::keep_leased) says.
 ///
 /// A branch, a revision of it or a script that is not there refuses the launch. What an [`ExternalRef`] means is the other
 /// launcher's matter, but for builds of revisions that name the branch's: see [`JobTypeOutput`] for their output.
@@ -285,7 +286,8 @@ impl BuildLauncher for JobTypeLauncher {
         let reports = self.inner.observe(&own).await;
         let mut all = Vec::with_capacity(reports.len());
         for ((report, named), (key, _)) in reports.into_iter().zip(named).zip(own) {
-            if let Ok(Report { seen: Seen::Ended(_) | Seen::Unknown, .. }) = &report {
+            // One that is unknown may only be late in being known.
+            if let Ok(Report { seen: Seen::Ended(_), .. }) = &report {
                 self.released(key).await;
             }
             all.push(report.and_then(|report| marked(report, named.as_ref())));
