@@ -12,14 +12,13 @@ use capomastro_core::{
 };
 
 /// What a checkout needs to be the same everywhere; and nothing of what was fetched starts anything.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 6] = [
     "core.hooksPath=/dev/null",
     "core.autocrlf=false",
     "core.symlinks=true",
     "core.fsmonitor=false",
     "gc.auto=0",
     "maintenance.auto=false",
-    "fetch.fsckObjects=true",
 ];
 /// What a server says that does not hand out this commit by its id.
 const NOT_BY_ID: [&str; 4] =

@@ -94,8 +94,11 @@ impl Program {
             .env("HGPLAIN", "1")
             .env("HGENCODING", "utf-8");
         if let Remote::File(path) = remote {
-            // Where the repository is gone, the folder that it was in tells so.
-            command = command.reads(if path.exists() { path } else { path.parent().unwrap_or(path) });
+            // Where the repository is gone, the folder that it was in tells so; never all of this machine.
+            let shown = if path.exists() { Some(path.as_path()) } else { path.parent() };
+            if let Some(shown) = shown.filter(|shown| shown.parent().is_some()) {
+                command = command.reads(shown);
+            }
         }
         if let Some(Credentials { username, password }) = &introduction.http {
             if !username.is_ascii() || !password.expose().is_ascii() || password.expose().contains('\n') {

@@ -106,6 +106,9 @@ impl Folder {
     }
 
     fn set_up(&self) -> Result<()> {
+        // What is in a branch is nobody else's to read; who wants it otherwise makes the folder before.
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700).create(&self.root).map_err(|e| fault(e, &self.root))?;
         for folder in [self.checkouts(), self.making(), self.leases()] {
             DirBuilder::new().recursive(true).mode(0o755).create(&folder).map_err(|e| fault(e, &folder))?;
         }
