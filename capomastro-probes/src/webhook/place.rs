@@ -101,10 +101,16 @@ pub struct Watched {
 impl Watched {
     /// What a source follows: the repository at `url` in its configuration, and one of `branch`, `tag` and `ref`, as
     /// [`GitSource`](../git/struct.GitSource.html) and its siblings write them. Without any of these, the default branch
-    /// of a repository. `None` if it names no `url`.
+    /// of a repository. Of a source with a job type, everything at its own `source`, if that is a place. `None` if it names
+    /// neither.
     pub fn of(source: &Source) -> Option<Self> {
         let text = |key| source.config.get(key).and_then(Value::as_str);
-        let place = Place::of(text("url")?)?;
+        let Some(url) = text("url") else {
+            // What a job type's script looks at, which knows what of it counts.
+            let own = source.config.get("job_type").and(text("source"))?;
+            return Place::of(own).map(Self::all_of);
+        };
+        let place = Place::of(url)?;
         let name = match (text("branch"), text("tag"), text("ref")) {
             (Some(branch), _, _) => Some(format!("refs/heads/{branch}")),
             (_, Some(tag), _) => Some(format!("refs/tags/{tag}")),
@@ -308,7 +314,18 @@ mod tests {
             let watched = Watched::of(&Source::new("any", config).unwrap()).unwrap();
             assert_eq!((watched.place.as_str(), watched.name.as_deref()), ("h/a", name));
         }
-        for config in [json!({}), json!({"url": 5}), json!({"url": "a"}), json!(null)] {
+        let config = json!({"job_type": {"git": {"url": "https://h/types"}}, "source": "https://h/a.git"});
+        let watched = Watched::of(&Source::new("any", config).unwrap()).unwrap();
+        assert_eq!(watched, Watched::all_of(Place::of("https://h/a").unwrap()));
+        let own = json!({"job_type": {"git": {"url": "https://h/types"}}, "source": "whatever"});
+        for config in [
+            own,
+            json!({"source": "https://h/a"}),
+            json!({}),
+            json!({"url": 5}),
+            json!({"url": "a"}),
+            json!(null),
+        ] {
             assert_eq!(Watched::of(&Source::new("any", config).unwrap()), None);
         }
     }
