@@ -285,7 +285,10 @@ async fn a_launch_that_crashed_runs_the_scripts_that_it_kept() {
 
 #[tokio::test]
 async fn a_build_that_is_there_is_found_without_its_scripts() {
-    let world = World::new(&[("build", "#!/bin/sh\nuntil [ -e \"$GO\" ]; do sleep 0.02; done\n")]);
+    let world = World::new(&[(
+        "build",
+        "#!/bin/sh\nuntil [ -e \"$GO\" ] || [ ! -d \"${GO%/*}\" ]; do sleep 0.02; done\n",
+    )]);
     let go = world.at("go");
     let env = serde_json::json!({"GO": go.to_str().unwrap()});
     let job = JobTypeJob::new(world.branch.job_type()).with("env", env);
