@@ -2,7 +2,7 @@
 
 use crate::{
     address::{JobName, Place},
-    http::{Call, Client, is_too_long},
+    http::{Call, Client},
     wire::{self, Build, Item, Job},
 };
 use capomastro_core::{Error, ErrorKind, Result};
@@ -76,32 +76,13 @@ impl Client {
         let span = |from: u64| from.saturating_sub(lowest).saturating_add(5).clamp(10, MAX_PAGE);
         let mut listed = Listed { is_one_session: true, down_to: u64::MAX, ..Listed::default() };
         let (mut from, mut size) = (0, next.map_or(FIRST_PAGE, span));
-        // Builds with huge parameters are asked for fewer at a time.
-        let mut most = MAX_PAGE;
-        // Above the first one that could not be read.
-        let mut whole_to = None;
         loop {
             let tree = format!(
                 "nextBuildNumber,property[parameterDefinitions[name]],allBuilds[{}]{{{from},{}}}",
                 wire::BUILD,
                 from + size
             );
-            let (value, session) = match self.json(job.api(&tree), Some(job)).await {
-                Err(e) if is_too_long(&e) && size > 1 => {
-                    most = (size / 4).max(1);
-                    size = most;
-                    continue;
-                }
-                Err(e) if is_too_long(&e) && from > 0 => {
-                    // One that nobody can read is stepped over. What is below it is told, and proves nothing.
-                    tracing::warn!(%job, place = from, "a build's record is longer than is read of one");
-                    let above = listed.job.builds.iter().map(|b| b.number).min();
-                    whole_to = whole_to.or(above);
-                    (from, most, size) = (from + 1, MAX_PAGE, FIRST_PAGE);
-                    continue;
-                }
-                told => told?,
-            };
+            let (value, session) = self.json(job.api(&tree), Some(job)).await?;
             let page = Job::read(&value);
             let (count, oldest) = (page.told, page.builds.iter().map(|b| b.number).min());
             if from == 0 {
@@ -116,14 +97,15 @@ impl Client {
             from += count;
             match oldest {
                 Some(oldest) if count == size && oldest > lowest && from < MAX_BUILDS => {
-                    size = span(oldest).min(most);
+                    listed.down_to = oldest;
+                    size = span(oldest);
                 }
                 Some(oldest) if count == size && from >= MAX_BUILDS => {
-                    listed.down_to = whole_to.unwrap_or(oldest);
+                    listed.down_to = oldest;
                     return Ok(listed);
                 }
                 _ => {
-                    listed.down_to = whole_to.unwrap_or(lowest);
+                    listed.down_to = lowest;
                     return Ok(listed);
                 }
             }

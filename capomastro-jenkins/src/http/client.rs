@@ -464,14 +464,6 @@ fn is_of_transport(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut)
 }
 
-const TOO_LONG: &str =
-    "the server's answer is longer than is read of it: allow more bytes, or see what fills it";
-
-/// Whether an answer was longer than is read of one.
-pub(crate) fn is_too_long(error: &Error) -> bool {
-    error.kind() == ErrorKind::Corrupt && error.message() == TOO_LONG
-}
-
 async fn bounded(mut response: Response, max: usize) -> Result<Vec<u8>> {
     let is_success = response.status().is_success();
     let mut body = Vec::new();
@@ -481,7 +473,7 @@ async fn bounded(mut response: Response, max: usize) -> Result<Vec<u8>> {
             break;
         }
         if body.len() + bytes.len() > max {
-            let error = Error::new(ErrorKind::Corrupt, TOO_LONG);
+            let error = Error::new(ErrorKind::Corrupt, "the server's answer is longer than is read of it");
             return Err(error.with_context("bytes", max));
         }
         body.extend_from_slice(&bytes);

@@ -11,6 +11,6 @@ mod reply;
 mod trigger;
 mod trust;
 
-pub(crate) use client::{Body, Call, Client, Fault, Settings, is_too_long};
+pub(crate) use client::{Body, Call, Client, Fault, Settings};
 pub(crate) use reply::Reply;
 pub(crate) use trigger::{Verdict, of_trigger};

@@ -157,14 +157,9 @@ echo "$capo_status" >"$2/status"'
         mkfifo -m 600 "$capo_run/alive"
         set -- $capo_through lxc-stop
         if [ -n "$capo_lxcpath" ]; then set -- "$@" -P "$capo_lxcpath"; fi
-        # A copy may be in the making, and be started by whoever makes it.
-        capo_tries=1
-        if [ "$capo_isolation" = copy ]; then capo_tries=60; fi
         # shellcheck disable=SC2016 # it is read later
-        env -i "PATH=$PATH" setsid /bin/sh -c 'capo_run=$1 capo_links=$2 capo_tries=$3; shift 3; read -r over || {
-            until "$@" || [ "$capo_tries" -le 1 ]; do capo_tries=$((capo_tries - 1)); sleep 1; done
-            rm -rf -- "$capo_run" ${capo_links:+"$capo_links"}; }' \
-            watch "$capo_run" "$capo_links" "$capo_tries" "$@" -k -n "$capo_name" <"$capo_run/alive" >/dev/null 2>&1 &
+        env -i "PATH=$PATH" setsid /bin/sh -c 'capo_run=$1 capo_links=$2; shift 2; read -r over || { "$@"; rm -rf -- "$capo_run" ${capo_links:+"$capo_links"}; }' \
+            watch "$capo_run" "$capo_links" "$@" -k -n "$capo_name" <"$capo_run/alive" >/dev/null 2>&1 &
         exec 9>"$capo_run/alive"
         capo_watched=yes
         say "container $capo_name"

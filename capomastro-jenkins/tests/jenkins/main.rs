@@ -4,7 +4,6 @@
 
 mod cost;
 mod desk;
-mod huge;
 mod jobs;
 mod launching;
 mod output;
