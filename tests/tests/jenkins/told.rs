@@ -52,7 +52,15 @@ async fn an_end_that_the_server_tells_of_is_seen_at_once() {
         let (receiver, scheduler) = (receiver.clone(), farm.scheduler.clone());
         async move { receiver.forward(&scheduler, std::future::pending()).await }
     });
-    farm.settle().await;
+    // Until what was told of the start has been looked at, and nothing more comes of it.
+    let (mut seen, mut quiet) = (0, 0);
+    while quiet < 40 {
+        farm.settle().await;
+        SystemClock.sleep(Duration::from_millis(5)).await;
+        let served = farm.jenkins.served().len();
+        quiet = if served == seen { quiet + 1 } else { 0 };
+        seen = served;
+    }
     let number = farm.jenkins.builds(JOB)[0].number;
     assert!(farm.jenkins.finish(JOB, number, "SUCCESS"));
     farm.settle().await;
